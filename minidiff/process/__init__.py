@@ -1,0 +1,1 @@
+"""The shared reverse process: no network, no mask, no text in here."""

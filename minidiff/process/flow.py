@@ -1,0 +1,64 @@
+"""Rectified flow: a straight line from data to noise, a = 1 - t, s = t. Liu et al., 2209.03003."""
+
+from dataclasses import dataclass
+
+from .gaussian import Process, check_order, check_same_shape
+
+
+@dataclass(frozen=True)
+class Flow(Process):
+    """Levels 0..1, real numbers, 1 is pure noise; the network predicts the velocity v = dx/dt = eps - x0."""
+
+    def coefficients(self, t):
+        """a = 1 - t, s = t. Raises ValueError unless 0 <= t <= 1."""
+        if not ((t >= 0) & (t <= 1)).all():
+            raise ValueError(f"t = {t.tolist()}: levels from 0 to 1 expected")
+        return 1 - t, t
+
+    def times(self, steps, shift=1.0):
+        """steps + 1 levels from 1 to 0; shift > 1 spends more of them near the noise, as large pictures need.
+
+        t = shift k / (shift k + 1 - k), k even from 1 to 0: 2403.03206, eq. 23.  steps >= 1, shift > 0.
+        """
+        if steps < 1 or shift <= 0:
+            raise ValueError(f"steps = {steps}, shift = {shift}: steps >= 1 and shift > 0 expected")
+        evenly = [k / steps for k in range(steps, -1, -1)]
+        return [shift * k / (shift * k + 1 - k) for k in evenly]
+
+    def fraction(self, t):
+        """The level as a fraction 0..1 of the whole: t itself."""
+        return t
+
+    def predict_x0(self, x_t, prediction, t):
+        """x0_hat = x_t - t v: follow the velocity, straight, back to level 0."""
+        check_same_shape(x_t=x_t, prediction=prediction)
+        _, s = self.signal_noise(t, x_t)
+        return x_t - s * prediction
+
+    def prediction(self, x_t, x0_hat, t):
+        """v = (x_t - x0_hat) / t, the inverse of predict_x0, for t > 0."""
+        check_same_shape(x_t=x_t, x0_hat=x0_hat)
+        check_order(0, t, "0", "t")
+        _, s = self.signal_noise(t, x_t)
+        return (x_t - x0_hat) / s
+
+    def target(self, x0, noise):
+        """What the network is trained to predict: the velocity, noise - x0 (2209.03003, eq. 1, time reversed)."""
+        return noise - x0
+
+    def euler_step(self, x_t, v, t, t_next, noise=None):
+        """Follow the velocity, straight, to a lower level: x_t + (t_next - t) v.
+
+        x_t, v: (B, C, H, W).  t_next < t.  A deterministic step needs no noise, but takes it, so that loops can call any step.
+        """
+        check_order(t_next, t, "t_next", "t")
+        check_same_shape(x_t=x_t, v=v)
+        (_, s_t), (_, s_next) = self.signal_noise(t, x_t), self.signal_noise(t_next, x_t)
+        return x_t + (s_next - s_t) * v
+
+    def heun_step(self, x_t, v, v_next, t, t_next):
+        """Follow the mean of two velocities, v here and v_next where Euler's step would land: order 2 for two calls.
+
+        x_t + (t_next - t) (v + v_next) / 2.  Karras et al., 2206.00364, algorithm 1.  Shapes as in euler_step.
+        """
+        return self.euler_step(x_t, (v + v_next) / 2, t, t_next)

@@ -1,0 +1,103 @@
+"""x_t = a x0 + s eps: the reverse process that every editor shares.
+
+A process says how much signal a and how much noise s there is at a level t. All else on this page follows from
+that: how to noise a picture, how to step down to a cleaner level, and how to climb back up.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+
+
+class Process(ABC):
+    """A Gaussian corruption x_t = a x0 + s eps, with the steps that undo it.
+
+    Levels: t = 0 is data (a = 1, s = 0), the highest level is (nearly) pure noise. Every t is one level for the
+    whole batch or one for each picture, (B,). Pictures are (B, C, H, W), float32 or float64.
+    """
+
+    @abstractmethod
+    def coefficients(self, t):
+        """a and s at the levels t: float64 tensors on the CPU, in and out. Raises ValueError outside the levels."""
+
+    @abstractmethod
+    def predict_x0(self, x_t, prediction, t):
+        """x0_hat: the clean picture that the network's prediction at x_t stands for."""
+
+    @abstractmethod
+    def prediction(self, x_t, x0_hat, t):
+        """The prediction that stands for x0_hat: the inverse of predict_x0, for t > 0."""
+
+    @abstractmethod
+    def target(self, x0, noise):
+        """What the network is trained to predict at x_t = a x0 + s noise."""
+
+    @abstractmethod
+    def times(self, steps):
+        """steps + 1 descending levels, pure noise first, 0 last."""
+
+    @abstractmethod
+    def fraction(self, t):
+        """The level as a fraction 0..1 of the whole, which is what networks see."""
+
+    def signal_noise(self, t, like):
+        """a and s at level t, with the dtype and device of `like`, ready to multiply it: (1, 1, 1, 1) or (B, 1, 1, 1)."""
+        if like.ndim != 4 or like.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"x is {tuple(like.shape)}, {like.dtype}: (B, C, H, W), float32 or float64 expected")
+        t = t.cpu().double() if isinstance(t, torch.Tensor) else torch.tensor(t, dtype=torch.float64)
+        if t.ndim > 1 or t.numel() not in (1, len(like)):
+            raise ValueError(f"t is {tuple(t.shape)}, x is {tuple(like.shape)}: one level, or one for each picture expected")
+        a, s = self.coefficients(t)
+        return a.to(like).view(-1, 1, 1, 1), s.to(like).view(-1, 1, 1, 1)
+
+    def corrupt(self, x0, t, noise):
+        """Draw x_t from q(x_t | x0): a x0 + s noise.
+
+        x0, noise: (B, C, H, W).  t: the level to land on; at t = 0 the result is x0.
+        DDPM, eq. 4 (2006.11239); flow, eq. 1 of 2209.03003 with the noise at t = 1.
+        """
+        check_same_shape(x0=x0, noise=noise)
+        a, s = self.signal_noise(t, x0)
+        return a * x0 + s * noise
+
+    def step(self, x_t, prediction, t, t_next, noise):
+        """Draw x_{t_next} from q(x_{t_next} | x_t, x0_hat): one ancestral step, to any lower level.
+
+        a_next x0_hat + sqrt(s_next^2 - var) eps_hat + sqrt(var) noise,  var = s_next^2 (1 - (a_t s_next / (a_next s_t))^2).
+        x_t, prediction, noise: (B, C, H, W).  t, t_next: levels, t_next < t.  At t_next = 0 the result is x0_hat.
+        DDPM, eq. 6-7 (2006.11239), where a = sqrt(alpha_bar) and s = sqrt(1 - alpha_bar); for a flow, a = 1 - t and s = t.
+        """
+        check_order(t_next, t, "t_next", "t")
+        check_same_shape(x_t=x_t, noise=noise)
+        a_t, s_t = self.signal_noise(t, x_t)
+        a_next, s_next = self.signal_noise(t_next, x_t)
+        x0_hat = self.predict_x0(x_t, prediction, t)
+        eps_hat = (x_t - a_t * x0_hat) / s_t
+        variance = s_next**2 * (1 - (a_t / a_next * s_next / s_t) ** 2)
+        return a_next * x0_hat + (s_next**2 - variance).sqrt() * eps_hat + variance.sqrt() * noise
+
+    def renoise(self, x_t, t, t_up, noise):
+        """Draw x_{t_up} from q(x_{t_up} | x_t): the climb, which adds noise and forgets.
+
+        r x_t + sqrt(s_up^2 - r^2 s_t^2) noise,  r = a_up / a_t.
+        x_t, noise: (B, C, H, W).  t, t_up: levels, t_up > t.  DDPM, eq. 2 (2006.11239), for any number of levels at once.
+        """
+        check_order(t, t_up, "t", "t_up")
+        check_same_shape(x_t=x_t, noise=noise)
+        a_t, s_t = self.signal_noise(t, x_t)
+        a_up, s_up = self.signal_noise(t_up, x_t)
+        r = a_up / a_t
+        return r * x_t + (s_up**2 - (r * s_t) ** 2).sqrt() * noise
+
+
+def check_order(low, high, low_name, high_name):
+    """Raise ValueError unless every level `low` is below its level `high`."""
+    if torch.as_tensor(low >= high).any():
+        raise ValueError(f"{low_name} = {low}, {high_name} = {high}: {low_name} < {high_name} expected")
+
+
+def check_same_shape(**tensors):
+    """Raise ValueError unless the named tensors have one shape: broadcasting would share a draw between pictures."""
+    if len({tensor.shape for tensor in tensors.values()}) > 1:
+        found = ", ".join(f"{name} is {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        raise ValueError(f"{found}: the same shape expected")

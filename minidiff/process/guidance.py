@@ -1,0 +1,63 @@
+"""Guidance: steer by the difference between predictions with and without a condition.
+
+Scale 1 means guidance off, everywhere.
+"""
+
+import torch
+
+
+def cfg(uncond, cond, scale):
+    """Classifier-free guidance: from the unconditional prediction towards the conditional one, and past it.
+
+    uncond + scale (cond - uncond).  Ho & Salimans (2207.12598), eq. 6, whose w is scale - 1.
+    uncond, cond: (B, C, H, W).  scale 0: unconditional; 1: conditional (guidance off); above 1: over-emphasised.
+    """
+    return uncond + scale * (cond - uncond)
+
+
+def dual_cfg(none, image, both, image_scale, text_scale):
+    """From nothing towards the image, then from the image towards image and text.
+
+    none + image_scale (image - none) + text_scale (both - image).  InstructPix2Pix (2211.09800), eq. 3.
+    Scales (1, 1): the conditional prediction; (1, 0): the text is ignored; (0, 0): unconditional.
+    """
+    return none + image_scale * (image - none) + text_scale * (both - image)
+
+
+def rescaled_cfg(uncond, cond, scale, rescale=0.7):
+    """cfg, brought back towards the contrast of the conditional prediction, since large scales over-expose.
+
+    rescale * guided * std(cond) / std(guided) + (1 - rescale) * guided.  Lin et al. (2305.08891), eq. 14-16, std over each picture.
+    uncond, cond: (B, C, H, W).  rescale 0: plain cfg; 1: exactly the contrast of cond.
+    """
+    guided = cfg(uncond, cond, scale)
+    per_picture = dict(dim=(1, 2, 3), keepdim=True)
+    contrast = cond.std(**per_picture) / guided.std(**per_picture)                  # (B, 1, 1, 1)
+    return (rescale * contrast + 1 - rescale) * guided
+
+
+def guided(predict, cond, uncond, scale):
+    """A denoise callable that guides `predict` with cfg: both branches go to the network in one batch.
+
+    predict: (x_t, t, condition) -> prediction.  cond, uncond: (B, ...) tensors of one shape.  At scale 1 only cond is evaluated.
+    """
+    if scale == 1:
+        return lambda x_t, t: predict(x_t, t, cond)
+    both = torch.cat([uncond, cond])
+
+    def denoise(x_t, t):
+        t = torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim else t
+        return cfg(*predict(torch.cat([x_t, x_t]), t, both).chunk(2), scale)
+
+    return denoise
+
+
+def drop_conditions(conditions, share, null, generator):
+    """Training for guidance: replace each condition by `null` with probability `share`, so that one network learns both.
+
+    conditions: a list, one a picture (captions, say).  2207.12598, algorithm 1, whose p_uncond is the share.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share = {share}: a probability 0..1 expected")
+    drop = (torch.rand(len(conditions), generator=generator) < share).tolist()
+    return [null if dropped else condition for condition, dropped in zip(conditions, drop)]
