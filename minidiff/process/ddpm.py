@@ -97,17 +97,18 @@ class DDPM(Process):
     def ddim_step(self, x_t, prediction, t, t_next, eta=0.0, noise=None):
         """Step down with a chosen share of fresh noise: eta = 0 has none, eta = 1 is `step`.
 
-        a_next x0_hat + sqrt(s_next^2 - sigma^2) eps_hat + sigma noise,  sigma = eta (s_next / s_t) sqrt(1 - (a_t / a_next)^2).
-        DDIM (2010.02502), eq. 12 and 16.  x_t, prediction, noise: (B, C, H, W).  t_next < t; 0 <= eta <= 1; eta > 0 needs noise.
+        a_next x0_hat + sqrt(s_next^2 - sigma^2) eps_hat + sigma noise.  DDIM (2010.02502), eq. 12; sigma is its eq. 16,
+        (s_next / s_t) sqrt(1 - (a_t / a_next)^2), in a form that rounding cannot push above s_next.
+        x_t, prediction, noise: (B, C, H, W).  t_next < t; 0 <= eta <= 1; eta > 0 needs noise.
         """
         check_order(t_next, t, "t_next", "t")
         if not 0 <= eta <= 1 or (eta > 0 and noise is None):
-            raise ValueError(f"eta = {eta}, noise = {noise}: 0 <= eta <= 1 expected, and noise where eta > 0")
+            raise ValueError(f"eta = {eta}: 0 <= eta <= 1 expected, and noise with it where eta > 0")
         a_t, s_t = self.signal_noise(t, x_t)
         a_next, s_next = self.signal_noise(t_next, x_t)
         x0_hat = self.predict_x0(x_t, prediction, t)
         eps_hat = (x_t - a_t * x0_hat) / s_t
-        sigma = eta * s_next / s_t * (1 - (a_t / a_next) ** 2).sqrt()
+        sigma = eta * s_next * (1 - (a_t / a_next * s_next / s_t) ** 2).sqrt()
         mean = a_next * x0_hat + (s_next**2 - sigma**2).sqrt() * eps_hat
         return mean if eta == 0 else mean + sigma * noise
 

@@ -27,7 +27,7 @@ def dual_cfg(none, image, both, image_scale, text_scale):
 def rescaled_cfg(uncond, cond, scale, rescale=0.7):
     """cfg, brought back towards the contrast of the conditional prediction, since large scales over-expose.
 
-    rescale * guided * std(cond) / std(guided) + (1 - rescale) * guided.  Lin et al. (2305.08891), eq. 14-16, std over each picture.
+    rescale * guided * std(cond) / std(guided) + (1 - rescale) * guided.  Lin et al. (2305.08891), section 3.4; std over each picture.
     uncond, cond: (B, C, H, W).  rescale 0: plain cfg; 1: exactly the contrast of cond.
     """
     guided = cfg(uncond, cond, scale)

@@ -1,0 +1,82 @@
+"""Outpainting: grow the canvas, and the new part is the mask. Then it is inpainting, in windows where it is too wide."""
+
+from math import ceil
+
+import torch
+from torch.nn.functional import pad
+
+from . import register
+from .repaint import repaint, repaint_path
+
+
+def outpaint_canvas(image, left=0, right=0, top=0, bottom=0):
+    """Put the image on a larger canvas, grey (0) where it is new: (canvas, edit_mask), edit_mask True on the new part.
+
+    image: (B, C, H, W).  left, right, top, bottom: pixels to add, >= 0.
+    Returns (B, C, top + H + bottom, left + W + right) and bool (B, 1, ...).
+    """
+    if min(left, right, top, bottom) < 0:
+        raise ValueError(f"left, right, top, bottom = {left}, {right}, {top}, {bottom}: pixels to add, none below 0, expected")
+    sides = (left, right, top, bottom)
+    keep = torch.ones_like(image[:, :1], dtype=torch.bool)
+    return pad(image, sides), ~pad(keep, sides)
+
+
+def window_starts(length, size, overlap):
+    """Where windows of `size` start, evenly spread, to cover `length` with neighbours sharing at least `overlap`.
+
+    0 <= overlap < size.  One window, at 0, where length <= size.
+    """
+    if not 0 <= overlap < size:
+        raise ValueError(f"overlap = {overlap}, size = {size}: 0 <= overlap < size expected")
+    room = max(length - size, 0)
+    gaps = ceil(room / (size - overlap))
+    return [room * i // max(gaps, 1) for i in range(gaps + 1)]
+
+
+def windows(height, width, size, overlap):
+    """The windows that cover a picture: a list of (rows, columns) slices, each at most size x size."""
+    rows = [slice(y, y + size) for y in window_starts(height, size, overlap)]
+    columns = [slice(x, x + size) for x in window_starts(width, size, overlap)]
+    return [(row, column) for row in rows for column in columns]
+
+
+def tent(length, like):
+    """Weights that rise evenly from the ends of a window to its middle, never 0: (length,)."""
+    ramp = torch.arange(1, length + 1, dtype=like.dtype, device=like.device)
+    return torch.minimum(ramp, ramp.flip(0))
+
+
+def windowed(denoise, size, overlap):
+    """Wrap denoise for pictures larger than it was trained on: average its predictions over overlapping windows.
+
+    sum of w_i prediction_i / sum of w_i, over the windows i that see a pixel; w fades towards a window's ends, so that no seam shows.
+    MultiDiffusion (2302.08113), eq. 5. All windows go to denoise in one batch, window by window: (windows * B, C, size, size), so a
+    denoise with prompts bound to it needs the list of prompts that many times over.
+    """
+
+    def denoise_all(x_t, t):
+        cuts = windows(*x_t.shape[2:], size, overlap)
+        t = t.repeat(len(cuts)) if isinstance(t, torch.Tensor) and t.ndim else t
+        parts = denoise(torch.cat([x_t[..., row, column] for row, column in cuts]), t).chunk(len(cuts))
+        weight = torch.outer(*(tent(length, x_t) for length in parts[0].shape[2:]))    # (h, w)
+        total, weights = torch.zeros_like(x_t), torch.zeros_like(x_t)
+        for (row, column), part in zip(cuts, parts):
+            total[..., row, column] += weight * part
+            weights[..., row, column] += weight
+        return total / weights
+
+    return denoise_all
+
+
+@register("outpaint", "repaint")
+def repaint_outpaint(model, image, edit_mask, prompt, *, generator, steps=50, jump=5, visits=5, scale=1.0, overlap=None):
+    """Fill the new part of a canvas by RePaint, yielding every State; in windows where it is larger than model.size.
+
+    image, edit_mask: from outpaint_canvas.  prompt, scale, ...: as in inpainting.  overlap: of the windows, half of one unless given.
+    """
+    overlap = model.size // 2 if overlap is None else overlap
+    cuts = windows(*image.shape[2:], model.size, overlap)
+    denoise = windowed(model.denoiser([prompt] * len(image) * len(cuts), scale), model.size, overlap)
+    path = repaint_path(model.process.times(steps), jump, visits)
+    return repaint(model.process, denoise, image, edit_mask, path, generator)

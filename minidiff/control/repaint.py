@@ -1,0 +1,86 @@
+"""RePaint: fill a hole with a network that never heard of holes. Lugmayr et al., 2201.09865.
+
+At every level, the kept pixels are the noised truth, and only the others come from the network. The network fits the
+two together a little at each step, but a step that has gone by cannot be mended. So the walk goes back: it climbs a
+few levels, which forgets a little, and comes down again to agree better. That is resampling.
+"""
+
+from itertools import pairwise
+
+import torch
+
+from ..process.sample import State, normal_like
+from . import register
+
+
+def repaint_path(times, jump=10, visits=10):
+    """The staircase of levels: down `times`, but every jump-th level is visited `visits` times, from jump levels above.
+
+    times: n + 1 descending levels, as from process.times.  jump: 1..n - 1, how far to climb.  visits: 1 = no climbs.
+    Returns levels, one apart in `times`: n + climbs steps down, and (visits - 1) jump steps up from each of the
+    levels 1, 1 + jump, 1 + 2 jump ... above 0 that leave room for the climb. Appendix B of the paper, as in its code, whose
+    index k is level k + 1 here.
+    """
+    steps = len(times) - 1
+    if visits < 1 or jump < 1 or (visits > 1 and jump >= steps):
+        raise ValueError(f"jump = {jump}, visits = {visits}: jump in 1..{steps - 1}, for {steps} steps, and visits >= 1 expected")
+    landings = range(1, steps - jump + 1, jump)                     # heights above level 0, which is never left again
+    heights = []
+    for height in range(steps, -1, -1):
+        heights.append(height)
+        if height in landings:
+            up, down = range(height + 1, height + jump + 1), range(height + jump - 1, height - 1, -1)
+            heights += [*up, *down] * (visits - 1)
+    return [times[steps - height] for height in heights]
+
+
+def repaint_step(process, x_t, prediction, t, t_next, known, edit_mask, noise, step=None):
+    """One step down: denoise inside the mask, put the noised truth outside it. RePaint, eq. 8a-8c and algorithm 1.
+
+    x_t, prediction, known, noise: (B, C, H, W).  edit_mask: bool (B, 1, H, W), True = may change.  step: as in `sample`.
+    Both halves land on the *same* level t_next, and the truth gets noise times s, a root: the paper's algorithm prints
+    level t and forgets the root. One noise serves both, since each pixel uses it once. At t_next = 0 the truth is exact.
+    """
+    painted = (step or process.step)(x_t, prediction, t, t_next, noise=noise)
+    truth = process.corrupt(known, t_next, noise)
+    return torch.where(edit_mask, painted, truth)
+
+
+@torch.no_grad()
+def repaint(process, denoise, known, edit_mask, path, generator, step=None):
+    """Walk the path from pure noise, yielding a State after every step; the last one holds the picture.
+
+    denoise: any callable (x_t, t) -> prediction.  known: (B, C, H, W), of which only the kept pixels are read.
+    edit_mask: bool (B or 1, 1, H, W), True = may change.  path: from repaint_path.  generator: a CPU torch.Generator.
+    step: as in `sample`.  After a climb, x0_hat is still what the network last saw.
+    """
+    check_mask(known, edit_mask)
+    x = normal_like(known, generator)
+    for t, t_next in pairwise(path):
+        noise = normal_like(known, generator)
+        if t_next > t:                                              # climb: forget a little, to agree better
+            x = process.renoise(x, t, t_next, noise)
+        else:
+            prediction = denoise(x, t)
+            x0_hat = process.predict_x0(x, prediction, t)
+            x = repaint_step(process, x, prediction, t, t_next, known, edit_mask, noise, step)
+        yield State(t_next, x, x0_hat)
+
+
+def check_mask(image, edit_mask):
+    """Raise ValueError unless edit_mask is bool (B or 1, 1, H, W) for an image (B, C, H, W)."""
+    fits = edit_mask.ndim == 4 and edit_mask.shape[1] == 1 and edit_mask.shape[2:] == image.shape[2:]
+    if not fits or len(edit_mask) not in (1, len(image)) or edit_mask.dtype != torch.bool:
+        found = f"edit_mask is {tuple(edit_mask.shape)} {edit_mask.dtype}, image is {tuple(image.shape)}"
+        raise ValueError(f"{found}: torch.bool (B, 1, H, W), same height and width expected")
+
+
+@register("inpaint", "repaint")
+def repaint_inpaint(model, image, edit_mask, prompt, *, generator, steps=50, jump=5, visits=5, scale=1.0):
+    """Fill edit_mask in image by RePaint, yielding every State; visits=1 is plain replacement, without resampling.
+
+    image: (B, C, H, W).  prompt: what the whole picture shows; "" = anything.  scale: guidance, 1 = off.
+    """
+    path = repaint_path(model.process.times(steps), jump, visits)
+    denoise = model.denoiser([prompt] * len(image), scale)
+    return repaint(model.process, denoise, image, edit_mask, path, generator)
