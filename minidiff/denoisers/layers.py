@@ -1,0 +1,110 @@
+"""The parts of the networks: level embedding, residual block, attention, and the checks of a configuration."""
+
+from dataclasses import fields
+from math import log
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+GROUPS = 8
+HEAD_DIM = 32
+
+
+def config_from_dict(cls, values):
+    """The configuration dataclass `cls` from a plain dictionary, as a checkpoint stores it; lists become tuples.
+
+    Raises ValueError for a key that the dataclass does not have, and for one that it needs.
+    """
+    known = [field.name for field in fields(cls)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ValueError(f"{cls.__name__} does not know {', '.join(unknown)}: keys {', '.join(known)} expected")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ValueError(f"{cls.__name__}: {error}") from None
+
+
+def zero_init(layer):
+    """The layer with weights and bias set to 0, so that what it feeds starts as if it were not there."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def level_embedding(level, dim):
+    """Sines and cosines of the noise level, from one turn over all levels to one for each thousandth.
+
+    cos(1000 level w_i), sin(1000 level w_i),  w_i = 10000^(-i / (dim / 2)).  After 1706.03762, section 3.5.
+    level: (B,) fraction 0..1 of the whole, for DDPM and Flow alike; times 1000 because these frequencies are made for
+    positions 0..1000: on 0..1 most of them would never turn.  dim: even.  Returns (B, dim) float32.
+    """
+    i = torch.arange(dim // 2, device=level.device, dtype=torch.float32)
+    angle = 1000 * level.float()[:, None] * torch.exp(-log(10000) * i / (dim // 2))          # (B, dim / 2)
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+class ResBlock(nn.Module):
+    """Two 3x3 convolutions beside the identity, told the noise level: the level scales and shifts the second norm.
+
+    x + conv2(silu(norm2(conv1(silu(norm1(x)))) (1 + scale) + shift)).  Dhariwal & Nichol (2105.05233), section 3, "AdaGN".
+    The last convolution starts at zero, so the block starts as the identity.
+    """
+
+    def __init__(self, channels, condition_dim):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(GROUPS, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.scale_shift = nn.Linear(condition_dim, 2 * channels)
+        self.norm2 = nn.GroupNorm(GROUPS, channels)
+        self.conv2 = zero_init(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x, condition):
+        """x: (B, C, H, W), condition: (B, condition_dim), after its SiLU -> (B, C, H, W)."""
+        scale, shift = self.scale_shift(condition)[:, :, None, None].chunk(2, dim=1)         # (B, C, 1, 1) each
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+        return x + self.conv2(F.silu(h))
+
+
+class Attention(nn.Module):
+    """Multi-head attention from x to a context; with context = x, self-attention.
+
+    softmax(q k^T / sqrt(32)) v, heads of 32 channels.  Vaswani et al. (1706.03762), eq. 1.  The output layer starts at zero.
+    """
+
+    def __init__(self, dim, context_dim):
+        super().__init__()
+        self.q = nn.Linear(dim, dim)
+        self.kv = nn.Linear(context_dim, 2 * dim)
+        self.out = zero_init(nn.Linear(dim, dim))
+
+    def forward(self, x, context, visible=None):
+        """x: (B, N, dim), context: (B, L, context_dim), visible: (B, 1, 1, L) bool, True = may be looked at -> (B, N, dim).
+
+        A row of x that may look at nothing receives zero attention.
+        """
+        q = self.q(x).unflatten(2, (-1, HEAD_DIM)).transpose(1, 2)                           # (B, heads, N, 32)
+        kv = self.kv(context).unflatten(2, (2, -1, HEAD_DIM)).permute(2, 0, 3, 1, 4)         # (2, B, heads, L, 32)
+        attended = F.scaled_dot_product_attention(q, kv[0], kv[1], visible)
+        return self.out(attended.transpose(1, 2).flatten(2))                                 # (B, N, dim)
+
+
+class PictureAttention(nn.Module):
+    """The cells of a feature map look at a context: at each other (no text), or at the tokens of a text.
+
+    x + attention(norm(x), context).  The output layer starts at zero, so this starts as the identity.
+    """
+
+    def __init__(self, channels, text_dim=None):
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.attend = Attention(channels, text_dim or channels)
+
+    def forward(self, x, text=None, visible=None):
+        """x: (B, C, H, W), text: (B, L, text_dim), visible: (B, 1, 1, L) bool -> (B, C, H, W)."""
+        cells = self.norm(x).flatten(2).transpose(1, 2)                                      # (B, H W, C)
+        attended = self.attend(cells, cells if text is None else text, visible)
+        return x + attended.transpose(1, 2).unflatten(2, x.shape[2:])

@@ -1,0 +1,166 @@
+"""The U-Net: a noisy picture, its noise level and a text go in, a prediction of the same size comes out."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .layers import GROUPS, HEAD_DIM, PictureAttention, ResBlock, config_from_dict, level_embedding, zero_init
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The shape of a U-Net.
+
+    channels: one width a resolution, the first at half the picture's (64, 32, 16 -> 32, 16, 8 cells); blocks: residual blocks
+    a resolution, on the way down and on the way up.  text_dim: channels of a text token, 0 = a network without text.
+    extra_channels: further input channels (a mask, a picture) whose weights start at zero.  size: of the training pictures.
+    """
+
+    size: int = 64
+    picture_channels: int = 3
+    extra_channels: int = 0
+    channels: tuple[int, ...] = (64, 96, 192)
+    blocks: tuple[int, ...] = (1, 2, 3)
+    condition_dim: int = 192
+    text_dim: int = 128
+
+    def __post_init__(self):
+        first, *others = self.channels
+        if first % GROUPS or any(width % HEAD_DIM for width in others):
+            raise ValueError(f"channels = {self.channels}: the first a multiple of {GROUPS}, others of {HEAD_DIM} expected")
+        if len(self.blocks) != len(self.channels):
+            raise ValueError(f"blocks = {self.blocks}, channels = {self.channels}: one number of blocks a resolution expected")
+        if self.condition_dim % 2:
+            raise ValueError(f"condition_dim = {self.condition_dim}: an even number expected")
+        if self.size % self.multiple:
+            raise ValueError(f"size = {self.size}: a multiple of {self.multiple} expected")
+
+    @property
+    def multiple(self):
+        """The sides of a picture are multiples of this, since each resolution halves them."""
+        return 2 ** len(self.channels)
+
+    @classmethod
+    def from_dict(cls, values):
+        """The configuration from a plain dictionary. Raises ValueError for unknown keys."""
+        return config_from_dict(cls, values)
+
+
+class UNet(nn.Module):
+    """Down to coarse cells, where attention sees the whole picture and the text, and up again beside the details.
+
+    After Ho et al. (2006.11239), appendix B, with scale and shift from the level as in 2105.05233. Departures, for two CPU
+    cores: pixels enter as 2 x 2 patches; what comes up is *added* to what went down (not concatenated), once a resolution;
+    attention at every resolution but the finest. It does not know what it predicts: training decides.
+    """
+
+    def __init__(self, config=UNetConfig()):
+        super().__init__()
+        self.config = config
+        c, dim = config.channels, config.condition_dim
+        patch = 4                                                       # pixels of a 2 x 2 patch
+        self.stem = nn.Conv2d(patch * config.picture_channels, c[0], 3, padding=1)
+        if config.extra_channels:
+            self.stem_extra = zero_init(nn.Conv2d(patch * config.extra_channels, c[0], 3, padding=1))
+        self.level = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+        if config.text_dim:
+            self.pooled_text = nn.Linear(config.text_dim, dim)
+        self.down = nn.ModuleList(Stage(config, i) for i in range(len(c)))
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(c, c[1:]))
+        self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(c, c[1:]))
+        self.up = nn.ModuleList(Stage(config, i) for i in range(len(c) - 1))
+        self.norm = nn.GroupNorm(GROUPS, c[0])
+        self.head = zero_init(nn.Conv2d(c[0], patch * config.picture_channels, 3, padding=1))
+
+    def forward(self, x_t, level, text=None, text_mask=None, extra=None):
+        """Predict from x_t: eps, x0 or v, whichever the training asked for.
+
+        x_t: (B, C, H, W), sides multiples of config.multiple.  level: scalar or (B,), fraction 0..1 of the whole.
+        text: (B, L, text_dim), text_mask: (B, L) bool, True = a real token (None: all).  extra: (B, extra_channels, H, W).
+        Returns (B, C, H, W) in the dtype of x_t, whatever that of the weights. Raises ValueError for wrong shapes.
+        """
+        check_inputs(self.config, x_t, level, text, text_mask, extra)
+        dtype = self.stem.weight.dtype
+        text = None if text is None else text.to(dtype)
+        visible = None if text_mask is None else text_mask[:, None, None, :]                 # (B, 1, 1, L)
+        condition = self.condition(level.to(x_t.device).expand(len(x_t)), text, text_mask)   # (B, condition_dim)
+
+        h = self.stem(patches(x_t, dtype))                                                   # (B, c0, H/2, W/2)
+        if extra is not None:
+            h = h + self.stem_extra(patches(extra, dtype))
+        skips = []
+        for stage, shrink in zip(self.down, self.shrink):
+            h = stage(h, condition, text, visible)
+            skips.append(h)
+            h = shrink(h)
+        h = self.down[-1](h, condition, text, visible)                                       # (B, c2, H/8, W/8)
+        for stage, grow in zip(reversed(self.up), reversed(self.grow)):
+            h = F.pixel_shuffle(grow(h), 2) + skips.pop()
+            h = stage(h, condition, text, visible)
+        h = self.head(F.silu(self.norm(h)))                                                  # (B, 4 C, H/2, W/2)
+        return F.pixel_shuffle(h, 2).to(x_t.dtype)                                           # (B, C, H, W)
+
+    def condition(self, level, text, text_mask):
+        """What every residual block is told: the level, and the mean of the text's real tokens. -> (B, condition_dim)"""
+        dim, dtype = self.config.condition_dim, self.stem.weight.dtype
+        condition = self.level(level_embedding(level, dim).to(dtype))
+        if text is not None:
+            condition = condition + self.pooled_text(masked_mean(text, text_mask))
+        return F.silu(condition)
+
+
+class Stage(nn.Module):
+    """The residual blocks of one resolution, then a look at the other cells (where coarsest) and at the text (where not finest)."""
+
+    def __init__(self, config, i):
+        super().__init__()
+        width, last = config.channels[i], len(config.channels) - 1
+        self.blocks = nn.ModuleList(ResBlock(width, config.condition_dim) for _ in range(config.blocks[i]))
+        self.look_around = PictureAttention(width) if i == last else None
+        self.read_text = PictureAttention(width, config.text_dim) if i > 0 and config.text_dim else None
+
+    def forward(self, h, condition, text, visible):
+        """h: (B, width, H, W) -> the same shape; condition, text and visible as in UNet and PictureAttention."""
+        for block in self.blocks:
+            h = block(h, condition)
+        if self.look_around is not None:
+            h = self.look_around(h)
+        return h if self.read_text is None else self.read_text(h, text, visible)
+
+
+def patches(x, dtype):
+    """2 x 2 pixels become the channels of one cell: (B, C, H, W) -> (B, 4 C, H/2, W/2), channels last in memory."""
+    return F.pixel_unshuffle(x.to(dtype), 2).contiguous(memory_format=torch.channels_last)
+
+
+def masked_mean(text, text_mask):
+    """The mean of the real tokens: (B, L, D), (B, L) bool or None -> (B, D); zero where no token is real."""
+    if text_mask is None:
+        return text.mean(1)
+    real = text_mask[:, :, None].to(text.dtype)                                              # (B, L, 1)
+    return (text * real).sum(1) / real.sum(1).clamp(min=1)
+
+
+def check_inputs(config, x_t, level, text, text_mask, extra):
+    """Raise ValueError, with what was expected and what came, unless the inputs of UNet.forward fit the configuration."""
+    batch, multiple = len(x_t), config.multiple
+    if x_t.ndim != 4 or x_t.shape[1] != config.picture_channels or x_t.shape[2] % multiple or x_t.shape[3] % multiple:
+        raise ValueError(f"x_t is {tuple(x_t.shape)}: (B, {config.picture_channels}, H, W), H and W multiples of {multiple} expected")
+    if level.ndim > 1 or (level.ndim == 1 and len(level) not in (1, batch)):
+        raise ValueError(f"level is {tuple(level.shape)}, x_t has {batch} pictures: a scalar or ({batch},) expected")
+    if level.device.type == "cpu" and not ((level >= 0) & (level <= 1)).all():               # on a GPU it would cost a wait
+        raise ValueError(f"level = {level.tolist()}: a fraction 0..1 of the whole expected (process.fraction(t))")
+    if config.text_dim == 0 and text is not None:
+        raise ValueError("text came, but this network has none (text_dim = 0): None expected")
+    if config.text_dim and text is None:
+        raise ValueError(f'no text came: (B, L, {config.text_dim}) expected; the null caption is the encoding of ""')
+    if text is not None and (text.ndim != 3 or len(text) != batch or text.shape[2] != config.text_dim):
+        raise ValueError(f"text is {tuple(text.shape)}: ({batch}, L, {config.text_dim}) expected")
+    if text_mask is not None and (text is None or text_mask.shape != text.shape[:2] or text_mask.dtype != torch.bool):
+        raise ValueError(f"text_mask is {tuple(text_mask.shape)}, {text_mask.dtype}: bool, (B, L) as the text expected")
+    wanted = (batch, config.extra_channels, *x_t.shape[2:]) if config.extra_channels else None
+    came = None if extra is None else tuple(extra.shape)
+    if came != wanted:
+        raise ValueError(f"extra is {came}: {wanted} expected, since extra_channels = {config.extra_channels}")

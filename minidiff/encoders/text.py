@@ -1,0 +1,151 @@
+"""The text encoder: words, and the characters of a sign, become tokens that know their neighbours."""
+
+import re
+import warnings
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..denoisers.layers import HEAD_DIM, Attention, config_from_dict
+
+PAD, START, UNKNOWN = 0, 1, 2
+SPECIAL = 3                                                             # words are numbered from here
+MAX_PLACE = 8
+IGNORED = ",.;:!?()"
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The vocabulary and the shape of a text encoder.
+
+    words: in lower case.  characters: those that may stand on a sign.  dim: channels of a token.  layers: blocks of
+    self-attention; 0 = a bag of words, blind to their order.  length: the most tokens a text may have, the start included.
+    """
+
+    words: tuple[str, ...]
+    characters: str = ""
+    dim: int = 128
+    layers: int = 2
+    length: int = 64
+
+    def __post_init__(self):
+        if self.dim % HEAD_DIM:
+            raise ValueError(f"dim = {self.dim}: a multiple of {HEAD_DIM} expected")
+        if len(set(self.words)) != len(self.words) or len(set(self.characters)) != len(self.characters):
+            raise ValueError("words or characters repeat: each once expected, since a token has one number")
+
+    @classmethod
+    def from_dict(cls, values):
+        """The configuration from a plain dictionary. Raises ValueError for unknown keys."""
+        return config_from_dict(cls, values)
+
+
+class TextEncoder(nn.Module):
+    """Token and place embeddings, then blocks of self-attention. A character in quotes also has its place on the sign."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.word_number = {word: SPECIAL + i for i, word in enumerate(config.words)}
+        self.first_character = SPECIAL + len(config.words)
+        self.character_number = {character: self.first_character + i for i, character in enumerate(config.characters)}
+        self.token = embedding(self.first_character + len(config.characters), config.dim)
+        if config.layers:
+            self.position = embedding(config.length, config.dim)
+            self.place = embedding(MAX_PLACE + 1, config.dim)
+        self.blocks = nn.ModuleList(TextBlock(config.dim) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.dim)
+
+    def tokenize(self, texts):
+        """The numbers of the tokens of each text: a start token, then words and quoted characters, then padding.
+
+        texts: list of strings.  Returns (B, L) int64 on the CPU, L that of the longest.  Unknown words become one token, with a
+        UserWarning that names them. Raises ValueError for a text that is too long or a quote that does not end.
+        """
+        if isinstance(texts, str):
+            raise ValueError(f'texts is the string "{texts}": a list of strings expected')
+        unknown = sorted({piece for text in texts for piece in self.unknown_words(text)})
+        if unknown:
+            warnings.warn("unknown: " + ", ".join(map(self.describe, unknown)), stacklevel=2)
+        rows = [torch.tensor([START, *(self.number(*piece) for piece in pieces(text))]) for text in texts]
+        for row, text in zip(rows, texts):
+            if len(row) > self.config.length:
+                raise ValueError(f'"{text}" has {len(row)} tokens: at most {self.config.length} fit')
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)          # (B, L)
+
+    def unknown_words(self, text):
+        """The words and quoted characters of a text that the vocabulary lacks, in their order, characters in quotes."""
+        strangers = [piece for piece in pieces(text) if self.number(*piece) == UNKNOWN]
+        return [f'"{token}"' if quoted else token for token, quoted in strangers]
+
+    def number(self, token, quoted):
+        """The number of a word, or of a quoted character."""
+        return (self.character_number if quoted else self.word_number).get(token, UNKNOWN)
+
+    def describe(self, unknown):
+        """An unknown word, with the nearest known one where there is one."""
+        if unknown.startswith('"'):
+            close = [other for other in (unknown[1].upper(), unknown[1].lower()) if other in self.config.characters]
+        else:
+            close = get_close_matches(unknown, self.config.words, n=1)
+        return f"{unknown} (did you mean {close[0]}?)" if close else unknown
+
+    def forward(self, tokens):
+        """tokens: (B, L) int64 -> text (B, L, dim), text_mask (B, L) bool, True = a real token."""
+        text_mask = tokens != PAD
+        text = self.token(tokens)                                                            # (B, L, dim)
+        if self.config.layers:
+            text = text + self.position.weight[: tokens.shape[1]] + self.place(self.places(tokens))
+        for block in self.blocks:
+            text = block(text, text_mask[:, None, None, :])
+        return self.norm(text), text_mask
+
+    def places(self, tokens):
+        """1, 2, 3 for the characters of a sign, 0 for words: how far back the last word stands. (B, L) -> (B, L)"""
+        index = torch.arange(tokens.shape[1], device=tokens.device)
+        last_word = torch.where(tokens >= self.first_character, 0, index).cummax(1).values
+        return (index - last_word).clamp(max=MAX_PLACE)
+
+
+class TextBlock(nn.Module):
+    """Self-attention and a two-layer network, each beside the identity, which they start as. Norm first: 2002.04745."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attend = Attention(dim, dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.widen = nn.Linear(dim, 4 * dim)
+        self.narrow = nn.Linear(4 * dim, dim)
+
+    def forward(self, text, visible):
+        """text: (B, L, dim), visible: (B, 1, 1, L) bool -> (B, L, dim)."""
+        tokens = self.norm1(text)
+        text = text + self.attend(tokens, tokens, visible)
+        return text + self.narrow(F.gelu(self.widen(self.norm2(text))))
+
+
+def embedding(count, dim):
+    """A table of `count` learned vectors that starts small, so that one word does not outweigh its neighbours."""
+    table = nn.Embedding(count, dim)
+    nn.init.normal_(table.weight, std=0.02)
+    return table
+
+
+def pieces(text):
+    """The tokens of a text, each with whether it is a quoted character: words in lower case, punctuation left out.
+
+    'A sign that says "B2".' -> a, sign, that, says, then B and 2, quoted. Raises ValueError for a quote that does not end.
+    """
+    parts = re.split('["“”]', text)
+    if len(parts) % 2 == 0:
+        raise ValueError(f"{text}: the quote does not end, a second quotation mark expected")
+    found = []
+    for i, part in enumerate(parts):
+        quoted = i % 2 == 1
+        tokens = part if quoted else re.findall(rf"[^\s{IGNORED}]+", part.lower())
+        found += [(token, quoted) for token in tokens]
+    return found
