@@ -61,4 +61,5 @@ class Flow(Process):
 
         x_t + (t_next - t) (v + v_next) / 2.  Karras et al., 2206.00364, algorithm 1.  Shapes as in euler_step.
         """
+        check_same_shape(v=v, v_next=v_next)
         return self.euler_step(x_t, (v + v_next) / 2, t, t_next)

@@ -38,6 +38,19 @@ def normal_like(x, generator):
     return torch.randn(x.shape, dtype=x.dtype, generator=generator).to(x.device)
 
 
+def heun(flow, denoise):
+    """Heun's step for the loop, which asks denoise once more, where Euler's step lands: two network calls a step.
+
+    The last step is Euler's, as in Karras et al., 2206.00364, algorithm 1: networks are not trained at level 0.
+    """
+
+    def step(x_t, v, t, t_next, noise=None):
+        x_next = flow.euler_step(x_t, v, t, t_next)
+        return flow.heun_step(x_t, v, denoise(x_next, t_next), t, t_next) if t_next > 0 else x_next
+
+    return step
+
+
 def clamp_x0(process, x_t, prediction, t, limit=1.0):
     """The nearest prediction whose x0_hat stays within -limit..limit: pixels cannot be whiter than white.
 
