@@ -1,0 +1,1 @@
+"""Training: one straight script per checkpoint, and the loop that they share."""

@@ -1,0 +1,76 @@
+"""The options that every training shares, and how a command line becomes a configuration."""
+
+import argparse
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """What train/loop.py needs to know. Scripts add their own fields in a subclass.
+
+    steps = 0 means: as many as fit in `minutes`.  batch: pictures in one pass of one process; a step averages the gradient over
+    `accumulate` passes of each process.  ema: the share of the running mean of weights that survives a step.
+    """
+
+    run: str = "runs/unnamed"
+    seed: int = 0
+    steps: int = 0
+    minutes: float = 0
+    batch: int = 32
+    accumulate: int = 1
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    decay: float = 0.2
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.999
+    device: str = "auto"
+    bf16: bool = True
+    compile: bool = False
+    log_steps: int = 50
+    save_minutes: float = 2
+    sample_minutes: float = 10
+
+    def __post_init__(self):
+        if self.steps <= 0 and self.minutes <= 0:
+            raise ValueError(f"steps = {self.steps}, minutes = {self.minutes}: one of them above 0 expected")
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"decay = {self.decay}: a share of the steps, above 0 and at most 1, expected")
+
+
+# These say where, how long and how often to look, not what is learnt: a run may be resumed with others.
+FREE = ("run", "minutes", "device", "compile", "log_steps", "save_minutes", "sample_minutes")
+
+
+def configure(kind, presets, preset, **changes):
+    """A configuration of class `kind`: the preset's values, then the changes. Raises ValueError for unknown names."""
+    if preset not in presets:
+        raise ValueError(f'preset "{preset}": one of {", ".join(presets)} expected')
+    known = [field.name for field in fields(kind)]
+    unknown = sorted(set(changes) - set(known))
+    if unknown:
+        raise ValueError(f"{kind.__name__} does not know {', '.join(unknown)}:\nkeys {', '.join(known)} expected")
+    return kind(**{**presets[preset], **changes})
+
+
+def from_command_line(kind, presets, description, arguments=None):
+    """A configuration from `--preset NAME --key value ...`; every field of `kind` is an option."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="cpu", choices=list(presets), help="where the defaults come from")
+    for field in fields(kind):
+        convert = argparse.BooleanOptionalAction if field.type is bool else None
+        how = {"action": convert} if convert else {"type": field.type}
+        parser.add_argument("--" + field.name.replace("_", "-"), default=argparse.SUPPRESS, **how)
+    given = vars(parser.parse_args(arguments))
+    try:
+        return configure(kind, presets, **given)
+    except ValueError as error:
+        parser.exit(2, f"{error}\n")
+
+
+def command_line(module, config):
+    """The command that makes this configuration: every option that differs from the default of its class."""
+    changed = {field.name: getattr(config, field.name) for field in fields(config) if getattr(config, field.name) != field.default}
+    options = [f"--{'' if value is not False else 'no-'}{name.replace('_', '-')}" + ("" if isinstance(value, bool) else f" {value}")
+               for name, value in changed.items()]
+    return " ".join([f"python -m {module}", *options])

@@ -1,0 +1,126 @@
+"""Pictures and captions to train on: Toytown, MNIST, CIFAR-10, or a folder.
+
+A source is called with (n, generator) and returns n pictures and n captions, the same for the same generator's state.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+
+from minidiff.images import still_picture, to_rgb
+from minidiff.toytown import VOCABULARY, captions, paint, scenes
+from minidiff.toytown.glyphs import CHARACTERS
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+class Town:
+    """Fresh Toytown scenes for every batch, painted on the training device."""
+
+    words = VOCABULARY
+    characters = "".join(CHARACTERS)
+
+    def __init__(self, size, device):
+        self.size, self.device = size, device
+
+    def __call__(self, n, generator):
+        """(x0 (n, 3, size, size) float32 in [-1, 1] on the device, n captions)"""
+        seed = draw_seed(generator)
+        drawn = scenes(n, seed)
+        return paint(drawn.to(self.device), self.size), captions(drawn, seed)
+
+
+class Pictures:
+    """A fixed set of pictures with captions, kept as bytes; every batch draws from it, with replacement.
+
+    pictures: (N, 3, size, size) uint8.  labels: N indices into `names`, the captions.
+    """
+
+    characters = ""
+
+    def __init__(self, pictures, labels, names, device):
+        self.pictures, self.labels, self.names, self.device = pictures, labels, names, device
+        self.words = tuple(dict.fromkeys(word for name in names for word in name.split()))
+
+    def __call__(self, n, generator):
+        """(x0 (n, 3, size, size) float32 in [-1, 1] on the device, n captions)"""
+        index = torch.randint(len(self.pictures), (n,), generator=generator)
+        x0 = self.pictures[index].to(self.device).float() / 127.5 - 1
+        return x0, [self.names[label] for label in self.labels[index].tolist()]
+
+
+def source(data, size, device, download=False, folder="data/downloads"):
+    """The source named by `data`: "town", "mnist", "cifar10", or the path of a folder of pictures.
+
+    size: side of the pictures.  download: MNIST and CIFAR-10 may be fetched into `folder`; nothing else reaches the network.
+    Raises ValueError if the pictures are not there.
+    """
+    if data == "town":
+        return Town(size, device)
+    if data in ("mnist", "cifar10"):
+        pictures, labels, names = torchvision_set(data, folder, download)
+    else:
+        pictures, labels, names = picture_folder(data, size)
+    return Pictures(resize(pictures, size), labels, names, device)
+
+
+def torchvision_set(data, folder, download):
+    """(pictures (N, 3, H, W) uint8, labels (N,), captions by label) of MNIST's or CIFAR-10's training set."""
+    try:
+        from torchvision import datasets
+    except ImportError:
+        raise ValueError(f'--data {data} needs torchvision, which is not installed:\npip install "minidiff[train]"') from None
+    kind = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10}[data]
+    try:
+        found = kind(folder, train=True, download=download)
+    except RuntimeError as error:
+        hint = str(error).splitlines()[0] if download else "add --download to fetch it"
+        raise ValueError(f"{data} is not in {Path(folder).resolve()}, where torchvision keeps it:\n{hint}") from None
+    pixels = torch.as_tensor(found.data)
+    if data == "mnist":                                                                      # (N, 28, 28)
+        return grey(pixels), torch.as_tensor(found.targets), [f"a photo of the digit {name}" for name in DIGITS]
+    names = [f"a photo of {'an' if name[0] in 'aeiou' else 'a'} {name}" for name in found.classes]
+    return pixels.permute(0, 3, 1, 2).contiguous(), torch.as_tensor(found.targets), names    # (N, 32, 32, 3)
+
+
+def grey(pixels):
+    """Grey pictures as three equal channels: (N, H, W) -> (N, 3, H, W)."""
+    return pixels[:, None].expand(-1, 3, -1, -1).contiguous()
+
+
+def picture_folder(path, size):
+    """(pictures (N, 3, size, size) uint8, labels, captions) of a folder; pictures in subfolders are captioned by its name."""
+    path = Path(path)
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
+    if not files:
+        raise ValueError(f"--data {path}: no PNG, JPEG or WebP pictures found there\ntown, mnist, cifar10 or a folder expected")
+    names = sorted({caption_of(p, path) for p in files})
+    labels = torch.tensor([names.index(caption_of(p, path)) for p in files])
+    return torch.stack([square(p, size) for p in files]), labels, names
+
+
+def caption_of(file, root):
+    """'a photo of a cat' for root/cat/1.png; the empty caption for pictures that lie in the root itself."""
+    return "" if file.parent == root else f"a photo of {file.parent.name.lower()}"
+
+
+def square(file, size):
+    """The middle square of a picture file: (3, size, size) uint8. Raises ValueError for what is no picture."""
+    picture = ImageOps.fit(to_rgb(still_picture(file, "picture")), (size, size), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)                              # (H, W, 3) -> (3, H, W)
+
+
+def resize(pictures, size):
+    """(N, 3, H, W) uint8 -> (N, 3, size, size) uint8, a thousand at a time to spare memory."""
+    if pictures.shape[2:] == (size, size):
+        return pictures
+    options = dict(size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    return torch.cat([F.interpolate(part.float(), **options).round().clamp(0, 255).byte() for part in pictures.split(1000)])
+
+
+def draw_seed(generator):
+    """A whole number below 2^62 to seed something else with: far from the small seeds of the validation and test scenes."""
+    return int(torch.randint(2**62, (), generator=generator))

@@ -1,0 +1,145 @@
+"""The training loop that every script shares.
+
+A script brings two things: `make_batch(generator)`, all of a pass's randomness, and a module whose forward(*batch) returns the
+losses and noise levels of the pictures, a pure function. Step k of a run draws from a generator seeded by (seed, k, pass): there
+is no random state to save, and a run that was killed resumes to the same bits (on the CPU) as one that was not.
+
+With `minutes` the learning rate stays constant for the first 1 - decay of the time. Then the number of steps is fixed from the
+speed so far and stored, and the rate falls to zero over the rest: only this one decision depends on the clock.
+"""
+
+import hashlib
+import signal
+import threading
+import time
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from train.log import Log
+from train.place import Place
+from train.state import State
+
+
+def train(network, make_batch, config, sample=None):
+    """Train until config.steps (or minutes) are done, or Ctrl-C; resume if config.run holds a checkpoint. Returns the State.
+
+    network: nn.Module, forward(*batch) -> (losses (B,), levels (B,) in 0..1).  make_batch: CPU generator -> tuple of tensors
+    on the training device.  sample: called now and then, as sample(ema_network, step).
+    Raises TrainingError when a loss is not finite, CheckpointError when the checkpoint is damaged or of another run.
+    """
+    place = Place.find(config.device)
+    state = State(network.to(place.device, memory_format=torch.channels_last), config)
+    state.resume(config.run)
+    parallel = place.parallel(torch.compile(network) if config.compile else network)
+    log, clock = Log(config.run, state, place), Clock(state.seconds)
+    bar = tqdm(total=state.steps or None, initial=state.step, unit="step", disable=not place.first)
+    with interrupts() as interrupted, bar:
+        while not state.done and not interrupted.is_set():
+            log.add(*one_step(parallel, state, make_batch, config, place))
+            state.seconds = clock.seconds()
+            decided = decide(state, interrupted, config, place)
+            if state.step % config.log_steps == 0 or state.done:
+                bar.set_postfix(log.write(state, learning_rate(state.step - 1, state.steps, config)))
+            if place.first and (decided or state.done or clock.due("save", config.save_minutes)):
+                log.check(state)
+                state.save(config.run)
+            if place.first and sample and (state.done or clock.due("sample", config.sample_minutes)):
+                sample(state.ema, state.step)
+            bar.total = state.steps or None
+            bar.update()
+    return state
+
+
+def one_step(parallel, state, make_batch, config, place):
+    """One update of the weights and of their running mean: (losses, levels, gradient norm), for the log."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(state.step, state.steps, config)
+    passes = []
+    for i in range(config.accumulate):
+        batch = make_batch(generator_of(config.seed, state.step, place.rank * config.accumulate + i))
+        with place.passing(parallel, last=i == config.accumulate - 1):
+            with place.autocast(config.bf16):
+                losses, levels = parallel(*batch)
+            (losses.mean() / config.accumulate).backward()
+        passes.append((losses.detach(), levels))
+    norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    state.follow()
+    state.step += 1
+    losses, levels = (torch.cat(column) for column in zip(*passes, strict=True))
+    return losses, levels, norm
+
+
+def learning_rate(step, steps, config):
+    """Up in a straight line, constant, and down over the last share `decay` of the steps: a function of the step alone.
+
+    learning_rate min(1, (step + 1) / warmup, (steps - step) / (decay steps)).  "Warmup-stable-decay": Hu et al.
+    (2404.06395), section 4.  step: 0 for the first; steps: 0 = not decided yet, so still constant.
+    """
+    falling = (steps - step) / (config.decay * steps) if steps else 1
+    return config.learning_rate * min(1, (step + 1) / max(config.warmup, 1), falling)
+
+
+def decide(state, interrupted, config, place):
+    """Fix the number of steps once 1 - decay of the minutes are spent, and stop on Ctrl-C: is there a new decision to save?"""
+    steps = state.steps
+    if not steps and state.seconds >= (1 - config.decay) * 60 * config.minutes:
+        steps = max(state.step + 1, round(state.step / (1 - config.decay)))
+    before = state.steps
+    stopping, state.steps = place.agree(interrupted.is_set(), steps)
+    if stopping:
+        interrupted.set()
+    return stopping or state.steps != before
+
+
+def generator_of(*parts):
+    """A CPU generator seeded by all of (seed, step, pass): hashed, since near seeds may give related streams."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+class Clock:
+    """Seconds of training, earlier sittings included, and what is due every so many minutes."""
+
+    def __init__(self, seconds):
+        self.began = time.monotonic() - seconds
+        self.last = {}
+
+    def seconds(self):
+        """Since the training began, without the time between its sittings."""
+        return time.monotonic() - self.began
+
+    def due(self, what, minutes):
+        """True once every `minutes`, from the first question on."""
+        now = time.monotonic()
+        if now - self.last.setdefault(what, now) < 60 * minutes:
+            return False
+        self.last[what] = now
+        return True
+
+
+@contextmanager
+def interrupts():
+    """Inside: Ctrl-C and SIGTERM set the Event that this yields, so that the step in hand is finished and saved; the second acts."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event                                             # signals reach only the main thread
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def note(number, frame):
+        event.set()
+        signal.signal(number, before[number])
+
+    for number in numbers:
+        signal.signal(number, note)
+    try:
+        yield event
+    finally:
+        for number in numbers:
+            signal.signal(number, before[number])
