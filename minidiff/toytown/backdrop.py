@@ -11,7 +11,8 @@ SKYLINE = torch.tensor([[0.84, 0.94, 1.0], [1.0, 0.70, 0.47], [0.17, 0.22, 0.45]
 GRASS = torch.tensor([[0.53, 0.79, 0.36], [0.36, 0.66, 0.28], [0.79, 0.60, 0.27], [0.93, 0.95, 0.99]])
 HILLS = torch.tensor([[0.45, 0.70, 0.42], [0.29, 0.55, 0.34], [0.69, 0.46, 0.25], [0.76, 0.82, 0.92]])
 SPECKS = torch.tensor([[0.98, 0.72, 0.80], [0.27, 0.55, 0.22], [0.87, 0.38, 0.15], [0.80, 0.85, 0.95]])
-ROAD_TOP, ROAD_BOTTOM, ROAD_MIDDLE = 0.80, 0.97, 0.885
+ROAD_TOP, ROAD_BOTTOM, ROAD_MIDDLE, KERB = 0.80, 0.97, 0.885, 0.014
+FENCE_FOOT = 0.075
 DUSK = TIMES.index("dusk")
 
 # fixed stars and snowflakes (x, y, radius): a sky that is different in each scene would be noise to be learned by heart
@@ -57,10 +58,16 @@ def paint_sky(layer, s, canvas):
 def paint_hills(layer, s, canvas):
     """Two ranges of rolling hills, the far one paler."""
     hills = colors_of(s.season, HILLS)
-    for share, phase, pale in ((1.0, 0.0, 0.35), (0.55, 0.37, 0.0)):
+    for cover, pale in zip(hill_covers(s, canvas), (0.35, 0.0), strict=True):
+        layer.add(cover, hills * (1 - pale) + pale * colors_of(s.time, SKYLINE))
+
+
+def hill_covers(s, canvas):
+    """The far range and the near one, down to the picture's lower edge; the ground is painted over them."""
+    for share, phase in ((1.0, 0.0), (0.55, 0.37)):
         turn = 2 * torch.pi * (canvas.x * 1.1 + s.hill_phase + phase)
         ridge = s.horizon - share * s.hill_height * (0.75 + 0.55 * torch.sin(turn) + 0.20 * torch.sin(2.3 * turn + 1.7))
-        layer.add(canvas.inside(ridge - canvas.y), hills * (1 - pale) + pale * colors_of(s.time, SKYLINE))
+        yield canvas.inside(ridge - canvas.y)
 
 
 def paint_ground(layer, s, canvas):
@@ -78,17 +85,27 @@ def paint_ground(layer, s, canvas):
 
 
 def paint_fence(layer, s, canvas):
-    """A white picket fence along the whole meadow: two rails and a picket every 3/64."""
-    foot = s.horizon + 0.075
+    """A white picket fence along the whole meadow."""
+    layer.add(fence_cover(s, canvas) * s.fence, (0.90, 0.88, 0.84))
+
+
+def fence_cover(s, canvas):
+    """Two rails and a picket every 3/64, FENCE_FOOT below the horizon."""
+    foot = s.horizon + FENCE_FOOT
     period = 3 / 64
     pickets = canvas.stripes_x(period, period / 2.2, period / 2) * canvas.span_y(foot - 0.085, foot)
     rails = canvas.span_y(foot - 0.068, foot - 0.054) + canvas.span_y(foot - 0.030, foot - 0.016)
-    layer.add(torch.maximum(pickets, rails.expand_as(pickets)) * s.fence, (0.90, 0.88, 0.84))
+    return torch.maximum(pickets, rails.expand_as(pickets))
 
 
 def paint_road(layer, s, canvas):
     """Asphalt with kerbs and a broken white line in the middle."""
-    layer.add(canvas.span_y(ROAD_TOP - 0.014, ROAD_BOTTOM + 0.014), (0.72, 0.71, 0.69))
+    layer.add(road_cover(canvas), (0.72, 0.71, 0.69))
     layer.add(canvas.span_y(ROAD_TOP, ROAD_BOTTOM), (0.37, 0.38, 0.41))
     dashes = canvas.stripes_x(8 / 64, 4 / 64, 4 / 64) * canvas.span_y(ROAD_MIDDLE - 0.008, ROAD_MIDDLE + 0.008)
     layer.add(dashes, (0.93, 0.92, 0.86))
+
+
+def road_cover(canvas):
+    """The road with its kerbs."""
+    return canvas.span_y(ROAD_TOP - KERB, ROAD_BOTTOM + KERB)

@@ -75,7 +75,7 @@ def _tree(s, dice):
 
 def _person(s, dice):
     pose = f" {POSES[s['person_pose']]}" if dice.random() < 0.4 else ""
-    return f"a person in {_article(COLORS[s['jacket_color']])} jacket{pose}" + _placed(s, "person", dice)
+    return f"a person in {article(COLORS[s['jacket_color']])} jacket{pose}" + _placed(s, "person", dice)
 
 
 def _car(s, dice):
@@ -96,12 +96,13 @@ DESCRIPTIONS = {"house": _house, "tree": _tree, "person": _person, "car": _car, 
 def _sized(s, name, words, dice):
     size = s[name + "_size"]
     word = "small " if size < 0.9 else "large " if size > 1.1 else ""
-    return _article((word if dice.random() < 0.4 else "") + words)
+    return article((word if dice.random() < 0.4 else "") + words)
 
 
 def _placed(s, name, dice):
     return f" {place(s[name + '_x'])}" if dice.random() < 0.5 else ""
 
 
-def _article(words):
+def article(words: str) -> str:
+    """The words with their indefinite article: "orange car" -> "an orange car"."""
     return ("an " if words[0] in "aeiou" else "a ") + words

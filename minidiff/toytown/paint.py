@@ -45,26 +45,52 @@ def paint_with_masks(scenes: Scenes, size: int = 64, border=(0, 0, 0, 0)) -> tup
         doubled = paint_with_masks(scenes, 2 * size, [2 * edge for edge in border])
         return F.avg_pool2d(doubled[0], 2), F.avg_pool2d(doubled[1], 2)
     canvas = Canvas.of_size(size, border, scenes.season.device)
-    step = max(1, CHUNK_PIXELS // (canvas.x.numel() * canvas.y.numel())) if canvas.x.device.type == "cpu" else 4096
-    parts = [_paint_chunk(scenes[start:start + step], canvas) for start in range(0, len(scenes), step)]
-    pictures, shown = zip(*parts, strict=True)
+    pictures, shown = zip(*[_paint_chunk(part, canvas) for part in chunks(scenes, canvas)], strict=True)
     return torch.cat(pictures), torch.cat(shown)
+
+
+def visibility(scenes: Scenes, size: int = 32) -> Tensor:
+    """The share of each object's silhouette that no other object hides, (n, 5) in the order of OBJECTS; 1 where it is absent."""
+    canvas = Canvas.of_size(size, device=scenes.season.device)
+    shares = []
+    for part in chunks(scenes, canvas):
+        layers = paint_layers(part, canvas)
+        whole = torch.cat([layer[:, 3:] for layer in layers.values()], 1).sum((2, 3))
+        shown = torch.cat([behind_others(layer[:, 3:], name, layers, part) for name, layer in layers.items()], 1).sum((2, 3))
+        shares.append(torch.where(whole > 0, shown / whole.clamp(min=1e-6), 1.0))
+    return torch.cat(shares)
+
+
+def chunks(scenes, canvas):
+    """Yield the scenes in batches that fit the machine at this size of canvas."""
+    step = max(1, CHUNK_PIXELS // (canvas.x.numel() * canvas.y.numel())) if canvas.x.device.type == "cpu" else 4096
+    for start in range(0, len(scenes), step):
+        yield scenes[start:start + step]
 
 
 def _paint_chunk(scenes, canvas):
     picture, light = paint_backdrop(scenes.shaped(), canvas)
-    layers = {name: _paint_object(name, scenes, canvas, light) for name in OBJECTS}
-    shown = []
-    for name, layer in layers.items():
-        for other, cover in layers.items():
-            in_front = (getattr(scenes, other + "_y") > getattr(scenes, name + "_y")) & (getattr(scenes, other) == 1)
-            if other != name and in_front.any():
-                layer = layer * (1 - cover[:, 3:] * in_front.view(-1, 1, 1, 1))
-        shown.append(layer)
+    layers = paint_layers(scenes, canvas, light)
+    shown = [behind_others(layer, name, layers, scenes) for name, layer in layers.items()]
     for layer in layers.values():
         picture.mul_(1 - layer[:, 3:])
     picture = (picture + sum(shown))[:, :3].clamp_(0, 1)
     return restyle(picture, scenes.style, canvas) * 2 - 1, torch.cat([layer[:, 3:] for layer in shown], 1)
+
+
+def paint_layers(scenes, canvas, light=None):
+    """Each object alone, name -> (n, 4, H, W), colours premultiplied; without a `light` as by day."""
+    light = torch.ones(len(scenes), 3, 1, 1, device=canvas.x.device) if light is None else light
+    return {name: _paint_object(name, scenes, canvas, light) for name in OBJECTS}
+
+
+def behind_others(layer, name, layers, scenes):
+    """What remains of a layer (n, C, H, W) at the named object's depth behind all that stands in front of it."""
+    for other, cover in layers.items():
+        in_front = (getattr(scenes, other + "_y") > getattr(scenes, name + "_y")) & (getattr(scenes, other) == 1)
+        if other != name and in_front.any():
+            layer = layer * (1 - cover[:, 3:] * in_front.view(-1, 1, 1, 1))
+    return layer
 
 
 def _paint_object(name, scenes, canvas, light):

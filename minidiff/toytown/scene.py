@@ -192,10 +192,10 @@ def _draw(n, generator, held_out):
         car_x=uniform(0.16, 0.84), car_y=uniform(0.86, 0.93), car_size=uniform(0.85, 1.15),
         car_color=color("car_color"), car_direction=choice([0.5, 0.5]),
         sign_x=on_grid(plot[3] + uniform(-0.05, 0.05)).clamp(0.1875, 0.8125),
-        sign_y=on_grid(uniform(0.66, 0.75)), sign_size=torch.ones(n), sign_text=_draw_text(n, generator), **present)
+        sign_y=on_grid(uniform(0.66, 0.75)), sign_size=torch.ones(n), sign_text=draw_text(n, generator), **present)
 
 
-def _draw_text(n, generator):
+def draw_text(n, generator):
     """(n, 3): 1 to 3 Latin letters and digits, or (4 times in 10) 1 to 2 Chinese characters."""
     latin = torch.randint(1, 1 + len(LATIN), (n, 3), generator=generator)
     chinese = torch.randint(1 + len(LATIN), 1 + len(CHARACTERS), (n, 3), generator=generator)
