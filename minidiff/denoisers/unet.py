@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .layers import GROUPS, HEAD_DIM, PictureAttention, ResBlock, config_from_dict, level_embedding, zero_init
+from .layers import GROUP_WIDTH, HEAD_DIM, PictureAttention, ResBlock, config_from_dict, group_norm, level_embedding, zero_init
 
 
 @dataclass(frozen=True)
@@ -14,22 +14,22 @@ class UNetConfig:
     """The shape of a U-Net.
 
     channels: one width a resolution, the first at half the picture's (64, 32, 16 -> 32, 16, 8 cells); blocks: residual blocks
-    a resolution, on the way down and on the way up.  text_dim: channels of a text token, 0 = a network without text.
+    a resolution, on the way down and again on the way up.  text_dim: channels of a text token, 0 = a network without text.
     extra_channels: further input channels (a mask, a picture) whose weights start at zero.  size: of the training pictures.
     """
 
     size: int = 64
     picture_channels: int = 3
     extra_channels: int = 0
-    channels: tuple[int, ...] = (64, 96, 192)
-    blocks: tuple[int, ...] = (1, 2, 3)
+    channels: tuple[int, ...] = (64, 128, 192)
+    blocks: tuple[int, ...] = (1, 1, 2)
     condition_dim: int = 192
     text_dim: int = 128
 
     def __post_init__(self):
         first, *others = self.channels
-        if first % GROUPS or any(width % HEAD_DIM for width in others):
-            raise ValueError(f"channels = {self.channels}: the first a multiple of {GROUPS}, others of {HEAD_DIM} expected")
+        if first % GROUP_WIDTH or any(width % HEAD_DIM for width in others):
+            raise ValueError(f"channels = {self.channels}: the first a multiple of {GROUP_WIDTH}, others of {HEAD_DIM} expected")
         if len(self.blocks) != len(self.channels):
             raise ValueError(f"blocks = {self.blocks}, channels = {self.channels}: one number of blocks a resolution expected")
         if self.condition_dim % 2:
@@ -71,7 +71,7 @@ class UNet(nn.Module):
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(c, c[1:]))
         self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(c, c[1:]))
         self.up = nn.ModuleList(Stage(config, i) for i in range(len(c) - 1))
-        self.norm = nn.GroupNorm(GROUPS, c[0])
+        self.norm = group_norm(c[0])
         self.head = zero_init(nn.Conv2d(c[0], patch * config.picture_channels, 3, padding=1))
 
     def forward(self, x_t, level, text=None, text_mask=None, extra=None):
@@ -112,22 +112,24 @@ class UNet(nn.Module):
 
 
 class Stage(nn.Module):
-    """The residual blocks of one resolution, then a look at the other cells (where coarsest) and at the text (where not finest)."""
+    """One resolution: a look at all cells (where coarsest) and at the text (where not finest), then the residual blocks."""
 
     def __init__(self, config, i):
         super().__init__()
         width, last = config.channels[i], len(config.channels) - 1
-        self.blocks = nn.ModuleList(ResBlock(width, config.condition_dim) for _ in range(config.blocks[i]))
         self.look_around = PictureAttention(width) if i == last else None
         self.read_text = PictureAttention(width, config.text_dim) if i > 0 and config.text_dim else None
+        self.blocks = nn.ModuleList(ResBlock(width, config.condition_dim) for _ in range(config.blocks[i]))
 
     def forward(self, h, condition, text, visible):
         """h: (B, width, H, W) -> the same shape; condition, text and visible as in UNet and PictureAttention."""
-        for block in self.blocks:
-            h = block(h, condition)
         if self.look_around is not None:
             h = self.look_around(h)
-        return h if self.read_text is None else self.read_text(h, text, visible)
+        if self.read_text is not None:
+            h = self.read_text(h, text, visible)
+        for block in self.blocks:
+            h = block(h, condition)
+        return h
 
 
 def patches(x, dtype):
