@@ -12,8 +12,8 @@ from minidiff.toytown.scene import COLORS, POSES, SEASONS, STYLES, TIMES, TREES,
 PICTURES = {"plain": ("", "", "a picture of"), "sketch": ("a sketch of", "a pencil sketch of"),
             "blueprint": ("a blueprint of",), "pixel-art": ("a pixel-art picture of", "pixel-art of"),
             "watercolour": ("a watercolour of", "a watercolour painting of")}
-MOMENTS = {"day": ("on a {season} day", "by day in {season}"), "dusk": ("at dusk in {season}", "on a {season} evening"),
-           "night": ("at night in {season}", "on a {season} night")}
+MOMENTS = {"day": ("on {a_season} day", "by day in {season}"), "dusk": ("at dusk in {season}", "on {a_season} evening"),
+           "night": ("at night in {season}", "on {a_season} night")}
 SENTENCES = ("{picture} {things} {moment}", "{picture} {things}, {moment}", "{moment}, {picture} {things}")
 HELD_OUT_SENTENCES = ("{scene} {moment} with {things}", "{things} in {scene} {moment}")
 
@@ -56,7 +56,8 @@ def _caption(s, dice, held_out):
     dice.shuffle(things)
     listed = " and ".join([", ".join(things[:-1]), things[-1]] if len(things) > 1 else things) or "an empty meadow"
     picture = dice.choice(PICTURES[STYLES[s["style"]]])
-    moment = dice.choice(MOMENTS[TIMES[s["time"]]]).format(season=SEASONS[s["season"]])
+    season = SEASONS[s["season"]]
+    moment = dice.choice(MOMENTS[TIMES[s["time"]]]).format(season=season, a_season=_article(season))
     sentence = dice.choice(HELD_OUT_SENTENCES if held_out else SENTENCES)
     scene = picture.removesuffix(" of") or "a scene"
     return " ".join(sentence.format(picture=picture, scene=scene, things=listed, moment=moment).split())
