@@ -37,8 +37,7 @@ VOCABULARY = tuple(dict.fromkeys(WORDS))
 def captions(scenes: Scenes, seed: int = 0, held_out: bool = False) -> list[str]:
     """One caption a scene, the same for the same scenes and seed; held_out: in phrasings that training never uses."""
     dice = random.Random(seed)
-    rows = zip(*(column.tolist() for column in scenes.columns().values()), strict=True)
-    return [_caption(dict(zip(scenes.columns(), row, strict=True)), dice, held_out) for row in rows]
+    return [_caption(row, dice, held_out) for row in scenes.rows()]
 
 
 def written(text) -> str:

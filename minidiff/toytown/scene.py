@@ -88,6 +88,11 @@ class Scenes:
         """Name -> column, the form in which scenes are stored in a file."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def rows(self) -> list[dict]:
+        """Each scene as a dictionary, column name -> number (sign_text: a list)."""
+        values = zip(*(column.tolist() for column in self.columns().values()), strict=True)
+        return [dict(zip(self.columns(), row, strict=True)) for row in values]
+
     def with_(self, **changes) -> "Scenes":
         """The same scenes with some columns set, each to a number or to a column."""
         columns = {}

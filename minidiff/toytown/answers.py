@@ -1,0 +1,145 @@
+"""Every legal answer to a request, as (names, scenes): what an editor may have done instead, so that success can be told.
+
+The first is the requested one, the second the unchanged picture.
+"""
+
+import torch
+
+from minidiff.toytown.changes import FACTOR, LOOKS
+from minidiff.toytown.glyphs import CHARACTERS, LATIN, bitmaps
+from minidiff.toytown.language import written
+from minidiff.toytown.requests import COLOR_OF, COLUMNS, OWNER, PLACES, Request
+from minidiff.toytown.scene import COLORS, OBJECTS, POSES, SEASONS, STYLES, TIMES, TREES, Scenes
+
+CATEGORIES = {**dict.fromkeys(COLUMNS, COLORS), "season": SEASONS, "time": TIMES, "style": STYLES, "tree_kind": TREES,
+              "person_pose": POSES, "car_direction": ("to the left", "to the right")}
+LOOKALIKES = 3                                                  # other writings for each character of the requested one
+
+
+def legal(request: Request, source: Scenes, target: Scenes, reference: Scenes) -> tuple[list[str], Scenes]:
+    """Names and scenes of all legal answers to one request; source, target and reference hold one scene each."""
+    named = {"requested": target, "unchanged": source, **ALTERNATIVES[request.kind](request, source, target, reference)}
+    return list(named), Scenes.cat(named.values())
+
+
+def _recoloured(request, source, target, reference):
+    return {**_others(target, source, request.subject), "gone": source.with_(**{OWNER[request.subject]: 0})}
+
+
+def _added(request, source, target, reference):
+    name = request.subject
+    if name == "fence":
+        return _removed(request, source, source, reference)
+    elsewhere = {f"{place} instead": target.with_(**{name + "_x": x}) for place, x in PLACES.items() if place != request.how}
+    return {**elsewhere, **_other_looks(target, source, name)}
+
+
+def _removed(request, source, target, reference):
+    """Any other thing gone instead."""
+    there = [name for name in (*OBJECTS, "fence") if name != request.subject and getattr(source, name) == 1]
+    return {f"{name} gone": source.with_(**{name: 0}) for name in there}
+
+
+def _replaced(request, source, target, reference):
+    gone = source.with_(**{request.subject: 0})
+    return {"gone": gone, **_other_looks(target, source, request.other)}
+
+
+def _moved(request, source, target, reference):
+    name = request.subject
+    elsewhere = {f"{place} instead": source.with_(**{name + "_x": x}) for place, x in PLACES.items() if place != request.how}
+    return {**elsewhere, "gone": source.with_(**{name: 0})}
+
+
+def _resized(request, source, target, reference):
+    column, opposite = request.subject + "_size", {"bigger": "smaller", "smaller": "bigger"}[request.how]
+    return {opposite: source.with_(**{column: getattr(source, column) * FACTOR[opposite]}), "gone": source.with_(**{request.subject: 0})}
+
+
+def _set(request, source, target, reference):
+    """Season, time of day, style: every other one."""
+    return _others(target, source, request.subject)
+
+
+def _written(request, source, target, reference):
+    return {**_misspelled(target, source), "empty sign": source.with_(sign_text=0)}
+
+
+def _combined(request, source, target, reference):
+    """Image 2 as it is, and whatever else image 1 could have been given."""
+    if request.subject in CATEGORIES:
+        return {"image 2": reference, **_others(target, source, request.subject)}
+    return {"image 2": reference, **_other_looks(target, source, request.subject)}
+
+
+def _related(request, source, target, reference):
+    """The right thing to another object, or another colour."""
+    if request.verb == "relational remove":
+        return _removed(request, source, target, reference)
+    column = COLOR_OF[request.subject]
+    color = getattr(target, column)
+    wrong = {f"{other} {COLORS[int(color)]}": source.with_(**{COLOR_OF[other]: color})
+             for other in COLOR_OF if other != request.subject and getattr(source, other) == 1}
+    return {**_others(target, source, column), **wrong, "gone": source.with_(**{request.subject: 0})}
+
+
+ALTERNATIVES = {"recolour": _recoloured, "add": _added, "remove": _removed, "replace": _replaced, "move": _moved, "resize": _resized,
+                "season": _set, "time": _set, "style": _set, "text": _written, "combine": _combined, "relational": _related}
+
+
+def _others(target, source, column):
+    """The target with every other value of one column, but for the value that the source has (that is "unchanged")."""
+    taken = {int(getattr(target, column)), int(getattr(source, column))}
+    return {name: target.with_(**{column: i}) for i, name in enumerate(CATEGORIES[column]) if i not in taken}
+
+
+def _other_looks(target, source, name):
+    """The target with every other colour, kind, pose or direction of one object, or with other writing."""
+    if name == "sign":
+        return _misspelled(target, source)
+    others = {}
+    for column in LOOKS[name]:
+        if column in CATEGORIES:
+            values = enumerate(CATEGORIES[column])
+            others |= {f"{column} {value}": target.with_(**{column: i}) for i, value in values if i != int(getattr(target, column))}
+    return others
+
+
+def _misspelled(target, source):
+    """The target with one character replaced by one that looks most like it, LOOKALIKES times for each character."""
+    text, dots = target.sign_text[0].cpu(), bitmaps().flatten(1).float()
+    others = {}
+    for place in text.nonzero().flatten().tolist():
+        distance = (dots - dots[text[place] - 1]).abs().sum(1)
+        same_script = torch.tensor([character in LATIN for character in CHARACTERS]) == (CHARACTERS[text[place] - 1] in LATIN)
+        distance[~same_script | (distance == 0)] = float("inf")
+        for character in distance.argsort()[:LOOKALIKES].tolist():
+            wrong = text.clone()
+            wrong[place] = character + 1
+            if not torch.equal(wrong, source.sign_text[0].cpu()):
+                others[f'"{written(wrong.tolist())}"'] = target.with_(sign_text=wrong)
+    return others
+
+
+def side_effects(request: Request, target: Scenes) -> tuple[list[str], Scenes | None]:
+    """Names and scenes of the target with one more attribute changed that the request leaves alone."""
+    changed = {}
+    for column in ("season", "time", "style"):
+        changed[column] = target.with_(**{column: (getattr(target, column) + 1) % len(CATEGORIES[column])})
+    changed["fence"] = target.with_(fence=1 - target.fence)
+    for name in OBJECTS:
+        if getattr(target, name) == 1 and name not in request.names():
+            changed |= _slips(target, name)
+    changed = {name: scene for name, scene in changed.items() if name != request.subject}
+    return list(changed), Scenes.cat(changed.values())
+
+
+def _slips(target, name):
+    x = getattr(target, name + "_x")
+    slips = {f"{name} gone": target.with_(**{name: 0}), f"{name} moved": target.with_(**{name + "_x": x + torch.where(x < 0.5, 0.125, -0.125)})}
+    for column in LOOKS[name]:
+        if column in CATEGORIES:
+            slips[column] = target.with_(**{column: (getattr(target, column) + 1) % len(CATEGORIES[column])})
+    if name == "sign":
+        slips["sign_text"] = next(iter(_misspelled(target, target).values()))
+    return slips

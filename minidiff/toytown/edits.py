@@ -1,0 +1,137 @@
+"""Edits of Toytown: an instruction, the picture before, and the one true picture after.
+
+    batch = edits(256, seed=0)                     # for training; split="val" or "test" also shows what training never does
+    batch.source, batch.target                     # (n, 3, 64, 64), in [-1, 1]
+    batch.region                                   # bool (n, 1, 64, 64): what truly changes
+    batch.instruction[0], batch.kind[0]            # "make the car blue", "recolour"
+    batch.answers(0)                               # the true answer, then every other legal one
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from minidiff.toytown import answers
+from minidiff.toytown.paint import paint
+from minidiff.toytown.proposals import change
+from minidiff.toytown.requests import Request
+from minidiff.toytown.scene import Scenes, has_held_out
+
+
+@dataclass(frozen=True, eq=False)
+class Edits:
+    """n edits. Pictures are painted when they are first asked for, and kept; `edits[rows]`, `edits.at(size)`, `edits.to(device)`."""
+
+    scenes: Scenes
+    target_scenes: Scenes                                       # NaN for kind "ambiguous": no truth is known
+    reference_scenes: Scenes                                    # image 2; means something only where has_reference
+    requests: tuple[Request, ...]
+    instruction: tuple[str, ...]
+    held_out_phrasing: Tensor                                   # bool (n,): worded as training never words it
+    size: int = 64
+
+    def __len__(self):
+        return len(self.requests)
+
+    def __getitem__(self, rows) -> "Edits":
+        """Some of the edits: an int, a slice, a list, a tensor of numbers or of bool."""
+        rows = torch.arange(len(self))[[rows] if isinstance(rows, int) else rows]
+        picked = Edits(self.scenes[rows], self.target_scenes[rows], self.reference_scenes[rows], *(
+            tuple(values[i] for i in rows.tolist()) for values in (self.requests, self.instruction)),
+            self.held_out_phrasing[rows], self.size)
+        return picked.keeping(**{name: self.__dict__[name][rows] for name in ("source", "target") if name in self.__dict__})
+
+    def at(self, size: int) -> "Edits":
+        """The same edits, painted with `size` pixels a side."""
+        return self if size == self.size else replace(self, size=size)
+
+    def to(self, device) -> "Edits":
+        """The same edits, painted on another device."""
+        moved = {name: getattr(self, name).to(device) for name in ("scenes", "target_scenes", "reference_scenes", "held_out_phrasing")}
+        return replace(self, **moved)
+
+    def keeping(self, **pictures) -> "Edits":
+        """Hand over pictures that are painted already: cached_property keeps its values in __dict__."""
+        self.__dict__.update(pictures)
+        return self
+
+    @cached_property
+    def source(self) -> Tensor:
+        """(n, 3, size, size): the picture to edit, image 1."""
+        return paint(self.scenes, self.size)
+
+    @cached_property
+    def target(self) -> Tensor:
+        """(n, 3, size, size): the true result; NaN where no truth is known."""
+        return paint(self.target_scenes, self.size)
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """(n, 3, size, size): image 2 of the edits that have one, 0 (grey) for the others."""
+        pictures = torch.zeros_like(self.source)
+        if self.has_reference.any():
+            pictures[self.has_reference] = paint(self.reference_scenes[self.has_reference], self.size)
+        return pictures
+
+    @cached_property
+    def region(self) -> Tensor:
+        """bool (n, 1, size, size): the pixels that truly change; none where no truth is known."""
+        return change(self.source, self.target)
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """"recolour", "add", ...: one of KINDS, or "ambiguous"."""
+        return tuple(request.kind for request in self.requests)
+
+    @property
+    def has_reference(self) -> Tensor:
+        """bool (n,): does the instruction speak of an image 2?"""
+        return self._flags("combine" == request.kind for request in self.requests)
+
+    @property
+    def has_truth(self) -> Tensor:
+        """bool (n,): False for kind "ambiguous"."""
+        return self._flags("ambiguous" != request.kind for request in self.requests)
+
+    @property
+    def is_global(self) -> Tensor:
+        """bool (n,): does the whole picture change (season, time of day, style)?"""
+        return self._flags(request.is_global for request in self.requests)
+
+    @property
+    def held_out_colors(self) -> Tensor:
+        """bool (n,): does any picture show a colour on an object that training never shows on it?"""
+        found = has_held_out(self.scenes) | has_held_out(self.target_scenes)
+        return found | (has_held_out(self.reference_scenes) & self.has_reference)
+
+    @property
+    def held_out(self) -> Tensor:
+        """bool (n,): held out of training, by its phrasing or by a colour."""
+        return self.held_out_phrasing | self.held_out_colors
+
+    def answers(self, i: int) -> Tensor:
+        """(k, 3, size, size): the requested result of edit i, the unchanged picture, then every other legal answer."""
+        return paint(self._answers(i)[1], self.size)
+
+    def answer_names(self, i: int) -> list[str]:
+        """What each of answers(i) is: "requested", "unchanged", "blue", "gone", ..."""
+        return self._answers(i)[0]
+
+    def side_effects(self, i: int) -> dict[str, Tensor]:
+        """Attribute -> (3, size, size): the requested result in which an attribute that nobody asked to change changed, too."""
+        self._check_truth(i)
+        names, slips = answers.side_effects(self.requests[i], self.target_scenes[i])
+        return dict(zip(names, paint(slips, self.size), strict=True)) if names else {}
+
+    def _answers(self, i):
+        self._check_truth(i)
+        return answers.legal(self.requests[i], self.scenes[i], self.target_scenes[i], self.reference_scenes[i])
+
+    def _check_truth(self, i):
+        if self.requests[i].kind == "ambiguous":
+            raise ValueError(f'"{self.instruction[i]}" has no true answer: an edit of another kind expected')
+
+    def _flags(self, values):
+        return torch.tensor(list(values), dtype=torch.bool, device=self.scenes.season.device)
