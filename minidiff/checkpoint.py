@@ -61,14 +61,14 @@ def load_weights(name_or_path) -> tuple[dict, dict]:
     return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}, manifest[path.stem]
 
 
-def save_state(path, tensors: dict, metadata: dict) -> None:
-    """Write a training's state at one stroke: whoever reads `path`, at any moment, finds all of it or what was there before.
+def save_state(path, tensors: dict, metadata: dict, previous=None) -> None:
+    """Write a training's state at one stroke, keeping the last one as `previous`: killed at any moment, one of them is whole.
 
     tensors: kept as they are.  metadata: anything JSON can hold.  A SHA-256 over both goes into the header.
     """
     text = json.dumps(metadata, sort_keys=True)
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    write_atomically(path, save(tensors, {"metadata": text, "sha256": _digest(tensors, text)}))
+    write_atomically(path, save(tensors, {"metadata": text, "sha256": _digest(tensors, text)}), previous)
 
 
 def load_state(path) -> tuple[dict, dict]:
@@ -92,23 +92,25 @@ def fill(module, tensors: dict, path) -> None:
     module.load_state_dict(tensors)
 
 
-def write_atomically(path, content: bytes) -> None:
-    """Write a file so that at any moment, power cuts included, either the old or the new one is there, whole."""
+def write_atomically(path, content: bytes, previous=None) -> None:
+    """Write a file so that at any moment, power cuts included, the old or the new one is there, whole.
+
+    previous: where the old one is kept.  Between the two renames that this takes, only `previous` is there.
+    """
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:                                             # a full disk, say: leave no half file behind
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    if previous and path.exists():
+        os.replace(path, previous)
+        _sync_folder(path.parent)
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
 
 
-def sync_folder(folder) -> None:
+def _sync_folder(folder):
     """Make the renames in a folder last, where the system can (Windows cannot open folders)."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)

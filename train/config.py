@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 class LoopConfig:
     """What train/loop.py needs to know. Scripts add their own fields in a subclass.
 
-    steps = 0 means: as many as fit in `minutes`.  batch: pictures in one pass of one process; a step averages the gradient over
-    `accumulate` passes of each process.  ema: the share of the running mean of weights that survives a step.
+    steps = 0 means: as many as fit in `minutes`.  batch: pictures in one pass of one process; a step averages the gradient
+    over `accumulate` passes of each process.  ema: the share of the running mean of weights that survives a step.
     """
 
     run: str = "runs/unnamed"
@@ -70,7 +70,9 @@ def from_command_line(kind, presets, description, arguments=None):
 
 def command_line(module, config):
     """The command that makes this configuration: every option that differs from the default of its class."""
-    changed = {field.name: getattr(config, field.name) for field in fields(config) if getattr(config, field.name) != field.default}
-    options = [f"--{'' if value is not False else 'no-'}{name.replace('_', '-')}" + ("" if isinstance(value, bool) else f" {value}")
-               for name, value in changed.items()]
-    return " ".join([f"python -m {module}", *options])
+    words = [f"python -m {module}"]
+    for field in fields(config):
+        value, option = getattr(config, field.name), "--" + field.name.replace("_", "-")
+        if value != field.default:
+            words.append(option if value is True else option.replace("--", "--no-", 1) if value is False else f"{option} {value}")
+    return " ".join(words)

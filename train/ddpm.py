@@ -49,7 +49,7 @@ class Config(LoopConfig):
 
 
 PRESETS = {
-    "cpu": dict(minutes=100, batch=32, learning_rate=1e-3, ema=0.999),
+    "cpu": dict(minutes=85, batch=32, learning_rate=1e-3, ema=0.999),
     "gpu": dict(minutes=9, batch=256, learning_rate=1e-3, ema=0.999, compile=True),
 }
 
@@ -99,31 +99,32 @@ def main(config):
 
 
 def stratified_levels(n, T, generator):
-    """n whole levels in 1..T, uniform, one in each n-th part of the range: the sum of losses varies less than with free draws."""
+    """n whole levels in 1..T, uniform, one in each n-th part of the range: their mean loss varies less than of free draws."""
     return (1 + T * (torch.arange(n) + torch.rand(n, generator=generator)) / n).long().clamp(max=T)
 
 
 def snr_weight(process, t, limit):
-    """min(SNR, limit) for a network that predicts x0, min(SNR, limit) / SNR for one that predicts eps;  SNR = a^2 / s^2.
+    """SNR held between 1 and limit, for a network that predicts x0; divided by SNR for one that predicts eps.  SNR = a^2 / s^2.
 
-    Both weigh the error in eps by the same, at most 1: almost clean pictures, where an error in x0 is cheap to avoid, count less.
-    "Min-SNR-gamma": Hang et al. (2303.09556), section 3.4.  t: (B,) levels.  Returns (B,) float32.
+    From below: truncated SNR weighting, Salimans & Ho (2202.00512), section 4, so that what stands where is learnt from the
+    caption in good time. From above: min-SNR, Hang et al. (2303.09556), section 3.4, as almost clean pictures are cheap.
+    t: (B,) levels.  limit: at least 1.  Returns (B,) float32.
     """
     a, s = process.coefficients(t)
     snr = (a / s) ** 2
-    weight = snr.clamp(max=limit)
+    weight = snr.clamp(1, limit)
     return (weight if process.predicts == "x0" else weight / snr).float()
 
 
 def warm_start(network, name):
-    """Begin from shipped weights; extra input channels, which they may lack, begin at zero. Raises CheckpointError if others lack."""
+    """Begin from shipped weights; extra input channels, if they lack them, begin at zero. Raises CheckpointError if more lacks."""
     tensors, _ = load_weights(name)
     extra = {key: tensor for key, tensor in network.state_dict().items() if "stem_extra" in key}
     fill(network, {**extra, **tensors}, name)
 
 
 @torch.no_grad()
-def save_samples(network, process, pictures, path, n=16, scale=2.0, steps=50):
+def save_samples(network, process, pictures, path, n=16, scale=2.0, steps=30):
     """A grid of n samples, from captions that stay the same through the run, as PNG."""
     generator = generator_of("samples")
     like, captions = pictures(n, generator)

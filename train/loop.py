@@ -1,11 +1,11 @@
 """The training loop that every script shares.
 
-A script brings two things: `make_batch(generator)`, all of a pass's randomness, and a module whose forward(*batch) returns the
-losses and noise levels of the pictures, a pure function. Step k of a run draws from a generator seeded by (seed, k, pass): there
+A script brings two things: `make_batch(generator)`, all of a pass's randomness, and a module whose forward(*batch), a pure
+function, returns the losses and noise levels of the pictures. Step k draws from a generator seeded by (seed, k, pass): there
 is no random state to save, and a run that was killed resumes to the same bits (on the CPU) as one that was not.
 
-With `minutes` the learning rate stays constant for the first 1 - decay of the time. Then the number of steps is fixed from the
-speed so far and stored, and the rate falls to zero over the rest: only this one decision depends on the clock.
+With `minutes` the learning rate stays constant for the first 1 - decay of the time. Then the number of steps is fixed from
+the speed so far and stored, and the rate falls to zero over the rest: only this one decision depends on the clock.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ from train.state import State
 
 
 def train(network, make_batch, config, sample=None):
-    """Train until config.steps (or minutes) are done, or Ctrl-C; resume if config.run holds a checkpoint. Returns the State.
+    """Train to the end, or to Ctrl-C, resuming where config.run holds a checkpoint. Returns the State.
 
-    network: nn.Module, forward(*batch) -> (losses (B,), levels (B,) in 0..1).  make_batch: CPU generator -> tuple of tensors
-    on the training device.  sample: called now and then, as sample(ema_network, step).
+    network: nn.Module, forward(*batch) -> (losses (B,), levels (B,) in 0..1).  make_batch: CPU generator -> a tuple of
+    tensors on the training device.  sample: called now and then, as sample(ema_network, step).
     Raises TrainingError when a loss is not finite, CheckpointError when the checkpoint is damaged or of another run.
     """
     place = Place.find(config.device)
@@ -37,17 +37,19 @@ def train(network, make_batch, config, sample=None):
     log, clock = Log(config.run, state, place), Clock(state.seconds)
     bar = tqdm(total=state.steps or None, initial=state.step, unit="step", disable=not place.first)
     with interrupts() as interrupted, bar:
-        while not state.done and not interrupted.is_set():
+        stopping = False
+        while not state.done and not stopping:
             log.add(*one_step(parallel, state, make_batch, config, place))
-            state.seconds = clock.seconds()
-            decided = decide(state, interrupted, config, place)
+            state.seconds, known = clock.seconds(), state.steps
+            stopping, state.steps = place.agree(interrupted.is_set(), count_steps(state, config))
             if state.step % config.log_steps == 0 or state.done:
                 bar.set_postfix(log.write(state, learning_rate(state.step - 1, state.steps, config)))
-            if place.first and (decided or state.done or clock.due("save", config.save_minutes)):
+            if place.first and (stopping or state.done or state.steps != known or clock.due("save", config.save_minutes)):
                 log.check(state)
                 state.save(config.run)
             if place.first and sample and (state.done or clock.due("sample", config.sample_minutes)):
-                sample(state.ema, state.step)
+                with place.autocast(config.bf16):
+                    sample(state.ema, state.step)
             bar.total = state.steps or None
             bar.update()
     return state
@@ -84,16 +86,11 @@ def learning_rate(step, steps, config):
     return config.learning_rate * min(1, (step + 1) / max(config.warmup, 1), falling)
 
 
-def decide(state, interrupted, config, place):
-    """Fix the number of steps once 1 - decay of the minutes are spent, and stop on Ctrl-C: is there a new decision to save?"""
-    steps = state.steps
-    if not steps and state.seconds >= (1 - config.decay) * 60 * config.minutes:
-        steps = max(state.step + 1, round(state.step / (1 - config.decay)))
-    before = state.steps
-    stopping, state.steps = place.agree(interrupted.is_set(), steps)
-    if stopping:
-        interrupted.set()
-    return stopping or state.steps != before
+def count_steps(state, config):
+    """The number of steps of the run: fixed once 1 - decay of the minutes are spent, so that the decay takes the rest."""
+    if state.steps or state.seconds < (1 - config.decay) * 60 * config.minutes:
+        return state.steps
+    return max(state.step + 1, round(state.step / (1 - config.decay)))
 
 
 def generator_of(*parts):
@@ -124,7 +121,7 @@ class Clock:
 
 @contextmanager
 def interrupts():
-    """Inside: Ctrl-C and SIGTERM set the Event that this yields, so that the step in hand is finished and saved; the second acts."""
+    """Inside, the first Ctrl-C or SIGTERM sets the Event that this yields, so that the step in hand is finished and saved."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event                                             # signals reach only the main thread

@@ -2,13 +2,12 @@
 
 import copy
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from minidiff.checkpoint import CheckpointError, fill, load_state, save_state, sync_folder
+from minidiff.checkpoint import CheckpointError, fill, load_state, save_state
 from train.config import FREE
 
 LAST, PREVIOUS = "state.safetensors", "state-previous.safetensors"
@@ -22,7 +21,8 @@ class State:
         self.network, self.config = network, config
         self.ema = copy.deepcopy(network).eval().requires_grad_(False)
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=config.weight_decay, fused=True)
+        self.optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=config.weight_decay,
+                                           betas=(0.9, 0.99), fused=True)
         self.step, self.steps, self.seconds = 0, config.steps, 0.0
 
     @property
@@ -44,15 +44,12 @@ class State:
         """Write the checkpoint at one stroke; the one before it stays, as state-previous.safetensors."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / LAST).exists():
-            os.replace(folder / LAST, folder / PREVIOUS)        # killed between the two renames: this one is found
-            sync_folder(folder)
         save_state(folder / LAST, self.tensors(), {
             "step": self.step, "steps": self.steps, "seconds": self.seconds, "minutes": self.config.minutes,
-            "config": what_is_learnt(self.config)})
+            "config": what_is_learnt(self.config)}, previous=folder / PREVIOUS)
 
     def resume(self, folder):
-        """Go on from the folder's checkpoint, if it has one. Raises CheckpointError if that is damaged or of another run."""
+        """Go on from the folder's checkpoint, if it has one. Raises CheckpointError if it is damaged or of another run."""
         path = next((Path(folder) / name for name in (LAST, PREVIOUS) if (Path(folder) / name).exists()), None)
         if path is None:
             return
@@ -99,8 +96,8 @@ def what_is_learnt(config):
 
 
 def check_same_run(path, found, asked):
-    """Raise CheckpointError, naming the first difference, unless a checkpoint was made with the configuration asked for."""
+    """Raise CheckpointError, naming the first difference, unless two configurations are the same."""
     for key in [*asked, *found]:
         if found.get(key) != asked.get(key):
-            raise CheckpointError(f"{path}: of another run: {key} is {found.get(key)} in the file, {asked.get(key)} asked for\n"
-                                  f"resume with the old value, or choose another --run folder")
+            difference = f"{key} is {found.get(key)} in the file, {asked.get(key)} asked for"
+            raise CheckpointError(f"{path}: of another run: {difference}\ngo on with the old value, or choose another --run")
