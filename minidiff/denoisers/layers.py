@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-GROUP_WIDTH = 16                                                        # narrower groups train 5 times slower in bf16 on a CPU
+GROUP_WIDTH = 16                                    # narrower groups train 5 times slower in bf16 on a CPU
 HEAD_DIM = 32
 
 
@@ -54,8 +54,8 @@ def group_norm(channels):
 class ResBlock(nn.Module):
     """Two 3x3 convolutions beside the identity, told the noise level: the level scales and shifts the second norm.
 
-    x + conv2(silu(norm2(conv1(silu(norm1(x)))) (1 + scale) + shift)).  Dhariwal & Nichol (2105.05233), section 3, "AdaGN".
-    The last convolution starts at zero, so the block starts as the identity.
+    x + conv2(silu(norm2(conv1(silu(norm1(x)))) (1 + scale) + shift)): AdaGN of Dhariwal & Nichol (2105.05233),
+    section 3.1, whose scale is 1 + scale here. The last convolution starts at zero, so the block starts as the identity.
     """
 
     def __init__(self, channels, condition_dim):
@@ -77,8 +77,8 @@ class ResBlock(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention from x to a context; with context = x, self-attention.
 
-    softmax(q k^T / sqrt(32)) v, heads of 32 channels.  Vaswani et al. (1706.03762), eq. 1.  The output layer starts at zero.
-    Written out, since training on a CPU is five times faster so than through torch's fused attention.
+    softmax(q k^T / sqrt(32)) v, heads of 32 channels.  Vaswani et al. (1706.03762), eq. 1.
+    The output layer starts at zero. Written out, since that trains five times faster on a CPU than torch's fused attention.
     """
 
     def __init__(self, dim, context_dim):
@@ -88,9 +88,9 @@ class Attention(nn.Module):
         self.out = zero_init(nn.Linear(dim, dim))
 
     def forward(self, x, context, visible=None):
-        """x: (B, N, dim), context: (B, L, context_dim), visible: (B, 1, 1, L) bool, True = may be looked at -> (B, N, dim).
+        """x: (B, N, dim), context: (B, L, context_dim) -> (B, N, dim).
 
-        Each row needs something visible; where nothing is, it gets the plain mean of all values.
+        visible: (B, 1, 1, L) bool, True = may be looked at.  Where nothing is visible, all is looked at alike.
         """
         q = self.q(x).unflatten(2, (-1, HEAD_DIM)).transpose(1, 2)                           # (B, heads, N, 32)
         k, v = self.kv(context).unflatten(2, (2, -1, HEAD_DIM)).permute(2, 0, 3, 1, 4)       # (B, heads, L, 32) each

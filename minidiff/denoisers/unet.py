@@ -6,16 +6,25 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .layers import GROUP_WIDTH, HEAD_DIM, PictureAttention, ResBlock, config_from_dict, group_norm, level_embedding, zero_init
+from .layers import (
+    GROUP_WIDTH,
+    HEAD_DIM,
+    PictureAttention,
+    ResBlock,
+    config_from_dict,
+    group_norm,
+    level_embedding,
+    zero_init,
+)
 
 
 @dataclass(frozen=True)
 class UNetConfig:
     """The shape of a U-Net.
 
-    channels: one width a resolution, the first at half the picture's (64, 32, 16 -> 32, 16, 8 cells); blocks: residual blocks
-    a resolution, on the way down and again on the way up.  text_dim: channels of a text token, 0 = a network without text.
-    extra_channels: further input channels (a mask, a picture) whose weights start at zero.  size: of the training pictures.
+    size: of the training pictures.  extra_channels: more input channels (a mask, a picture), whose weights start at zero.
+    channels: one width a resolution; a 64x64 picture has 32x32, 16x16 and 8x8 cells.  blocks: residual blocks a resolution,
+    on the way down and again on the way up.  text_dim: channels of a text token, 0 = a network that reads no text.
     """
 
     size: int = 64
@@ -29,9 +38,10 @@ class UNetConfig:
     def __post_init__(self):
         first, *others = self.channels
         if first % GROUP_WIDTH or any(width % HEAD_DIM for width in others):
-            raise ValueError(f"channels = {self.channels}: the first a multiple of {GROUP_WIDTH}, others of {HEAD_DIM} expected")
+            wanted = f"a multiple of {GROUP_WIDTH}, then of {HEAD_DIM}"
+            raise ValueError(f"channels = {self.channels}: {wanted} expected")
         if len(self.blocks) != len(self.channels):
-            raise ValueError(f"blocks = {self.blocks}, channels = {self.channels}: one number of blocks a resolution expected")
+            raise ValueError(f"blocks = {self.blocks}: one number for each of channels = {self.channels} expected")
         if self.condition_dim % 2:
             raise ValueError(f"condition_dim = {self.condition_dim}: an even number expected")
         if self.size % self.multiple:
@@ -51,9 +61,9 @@ class UNetConfig:
 class UNet(nn.Module):
     """Down to coarse cells, where attention sees the whole picture and the text, and up again beside the details.
 
-    After Ho et al. (2006.11239), appendix B, with scale and shift from the level as in 2105.05233. Departures, for two CPU
-    cores: pixels enter as 2 x 2 patches; what comes up is *added* to what went down (not concatenated), once a resolution;
-    attention at every resolution but the finest. It does not know what it predicts: training decides.
+    After Ho et al. (2006.11239), appendix B. Departures, for two CPU cores: pixels enter as 2 x 2 patches; what comes up is
+    *added* to what went down (not concatenated), once a resolution; cells look at each other only where they are coarsest.
+    It does not know what it predicts: training decides.
     """
 
     def __init__(self, config=UNetConfig()):
@@ -78,9 +88,11 @@ class UNet(nn.Module):
         """Predict from x_t: eps, x0 or v, whichever the training asked for.
 
         x_t: (B, C, H, W), sides multiples of config.multiple.  level: scalar or (B,), fraction 0..1 of the whole.
-        text: (B, L, text_dim), text_mask: (B, L) bool, True = a real token (None: all).  extra: (B, extra_channels, H, W).
+        text: (B, L, text_dim), text_mask: (B, L) bool, True = a real token; without it, all are.
+        extra: (B, extra_channels, H, W).
         Returns (B, C, H, W) in the dtype of x_t, whatever that of the weights. Raises ValueError for wrong shapes.
         """
+        level = torch.as_tensor(level)
         check_inputs(self.config, x_t, level, text, text_mask, extra)
         dtype = self.stem.weight.dtype
         text = None if text is None else text.to(dtype)
@@ -103,7 +115,7 @@ class UNet(nn.Module):
         return F.pixel_shuffle(h, 2).to(x_t.dtype)                                           # (B, C, H, W)
 
     def condition(self, level, text, text_mask):
-        """What every residual block is told: the level, and the mean of the text's real tokens. -> (B, condition_dim)"""
+        """What each residual block is told: the level, and the mean of the text's real tokens -> (B, condition_dim)."""
         dim, dtype = self.config.condition_dim, self.stem.weight.dtype
         condition = self.level(level_embedding(level, dim).to(dtype))
         if text is not None:
@@ -112,7 +124,7 @@ class UNet(nn.Module):
 
 
 class Stage(nn.Module):
-    """One resolution: a look at all cells (where coarsest) and at the text (where not finest), then the residual blocks."""
+    """One resolution: a look at all cells (where coarsest) and at the text (where not finest), then residual blocks."""
 
     def __init__(self, config, i):
         super().__init__()
@@ -146,23 +158,30 @@ def masked_mean(text, text_mask):
 
 
 def check_inputs(config, x_t, level, text, text_mask, extra):
-    """Raise ValueError, with what was expected and what came, unless the inputs of UNet.forward fit the configuration."""
-    batch, multiple = len(x_t), config.multiple
-    if x_t.ndim != 4 or x_t.shape[1] != config.picture_channels or x_t.shape[2] % multiple or x_t.shape[3] % multiple:
-        raise ValueError(f"x_t is {tuple(x_t.shape)}: (B, {config.picture_channels}, H, W), H and W multiples of {multiple} expected")
-    if level.ndim > 1 or (level.ndim == 1 and len(level) not in (1, batch)):
-        raise ValueError(f"level is {tuple(level.shape)}, x_t has {batch} pictures: a scalar or ({batch},) expected")
-    if level.device.type == "cpu" and not ((level >= 0) & (level <= 1)).all():               # on a GPU it would cost a wait
-        raise ValueError(f"level = {level.tolist()}: a fraction 0..1 of the whole expected (process.fraction(t))")
-    if config.text_dim == 0 and text is not None:
-        raise ValueError("text came, but this network has none (text_dim = 0): None expected")
-    if config.text_dim and text is None:
-        raise ValueError(f'no text came: (B, L, {config.text_dim}) expected; the null caption is the encoding of ""')
-    if text is not None and (text.ndim != 3 or len(text) != batch or text.shape[2] != config.text_dim):
-        raise ValueError(f"text is {tuple(text.shape)}: ({batch}, L, {config.text_dim}) expected")
-    if text_mask is not None and (text is None or text_mask.shape != text.shape[:2] or text_mask.dtype != torch.bool):
-        raise ValueError(f"text_mask is {tuple(text_mask.shape)}, {text_mask.dtype}: bool, (B, L) as the text expected")
+    """Raise ValueError, with what was expected and what came, unless the inputs of UNet.forward fit its configuration."""
+    channels, multiple = config.picture_channels, config.multiple
+    if x_t.ndim != 4 or x_t.shape[1] != channels or x_t.shape[2] % multiple or x_t.shape[3] % multiple:
+        raise ValueError(f"x_t is {tuple(x_t.shape)}: (B, {channels}, H, W), H and W multiples of {multiple} expected")
+    batch = len(x_t)
+    if level.shape not in ((), (1,), (batch,)):
+        raise ValueError(f"level is {tuple(level.shape)}: a scalar or ({batch},) expected, as x_t has {batch} pictures")
+    if level.device.type == "cpu" and not ((level >= 0) & (level <= 1)).all():               # on a GPU: costs a wait
+        raise ValueError(f"level = {level.tolist()}: a fraction 0..1 of the whole expected, see process.fraction(t)")
+    check_text(config.text_dim, batch, text, text_mask)
     wanted = (batch, config.extra_channels, *x_t.shape[2:]) if config.extra_channels else None
     came = None if extra is None else tuple(extra.shape)
     if came != wanted:
         raise ValueError(f"extra is {came}: {wanted} expected, since extra_channels = {config.extra_channels}")
+
+
+def check_text(text_dim, batch, text, text_mask):
+    """Raise ValueError unless the text is there exactly if the network reads one, in the right shape, with its mask."""
+    if text_dim == 0 and text is not None:
+        raise ValueError("text came, but this network reads none (text_dim = 0): None expected")
+    if text_dim and text is None:
+        raise ValueError(f'no text came: (B, L, {text_dim}) expected; without a caption, the encoding of ""')
+    if text_dim and (text.ndim != 3 or len(text) != batch or text.shape[2] != text_dim):
+        raise ValueError(f"text is {tuple(text.shape)}: ({batch}, L, {text_dim}) expected")
+    wanted = None if text is None else tuple(text.shape[:2])
+    if text_mask is not None and (text_mask.shape != wanted or text_mask.dtype != torch.bool):
+        raise ValueError(f"text_mask is {text_mask.dtype}, {tuple(text_mask.shape)}: bool, {wanted} expected")

@@ -21,8 +21,9 @@ IGNORED = ",.;:!?()"
 class TextConfig:
     """The vocabulary and the shape of a text encoder.
 
-    words: in lower case.  characters: those that may stand on a sign.  dim: channels of a token.  layers: blocks of
-    self-attention; 0 = a bag of words, blind to their order.  length: the most tokens a text may have, the start included.
+    words: in lower case.  characters: those that may stand on a sign.  dim: channels of a token.
+    layers: blocks of self-attention; 0 = a bag of words, blind to their order.
+    length: the most tokens a text may have, the start included.
     """
 
     words: tuple[str, ...]
@@ -44,7 +45,7 @@ class TextConfig:
 
 
 class TextEncoder(nn.Module):
-    """Token and place embeddings, then blocks of self-attention. A character in quotes also has its place on the sign."""
+    """Embeddings of token and position, then blocks of self-attention. A character also knows its place on its sign."""
 
     def __init__(self, config):
         super().__init__()
@@ -62,8 +63,8 @@ class TextEncoder(nn.Module):
     def tokenize(self, texts):
         """The numbers of the tokens of each text: a start token, then words and quoted characters, then padding.
 
-        texts: list of strings.  Returns (B, L) int64 on the CPU, L that of the longest.  Unknown words become one token, with a
-        UserWarning that names them. Raises ValueError for a text that is too long or a quote that does not end.
+        texts: list of strings.  Returns (B, L) int64 on the CPU, L that of the longest.  All unknown words become the same
+        token, with a UserWarning that names them. Raises ValueError for a text that is too long or a quote without end.
         """
         if isinstance(texts, str):
             raise ValueError(f'texts is the string "{texts}": a list of strings expected')
@@ -138,7 +139,7 @@ def embedding(count, dim):
 def pieces(text):
     """The tokens of a text, each with whether it is a quoted character: words in lower case, punctuation left out.
 
-    'A sign that says "B2".' -> a, sign, that, says, then B and 2, quoted. Raises ValueError for a quote that does not end.
+    'A sign that says "B2".' -> a, sign, that, says, then B and 2, quoted. Raises ValueError for a quote without end.
     """
     parts = re.split('["“”]', text)
     if len(parts) % 2 == 0:
