@@ -56,7 +56,7 @@ def _caption(s, dice, held_out):
     listed = " and ".join([", ".join(things[:-1]), things[-1]] if len(things) > 1 else things) or "an empty meadow"
     picture = dice.choice(PICTURES[STYLES[s["style"]]])
     season = SEASONS[s["season"]]
-    moment = dice.choice(MOMENTS[TIMES[s["time"]]]).format(season=season, a_season=_article(season))
+    moment = dice.choice(MOMENTS[TIMES[s["time"]]]).format(season=season, a_season=article(season))
     sentence = dice.choice(HELD_OUT_SENTENCES if held_out else SENTENCES)
     scene = picture.removesuffix(" of") or "a scene"
     return " ".join(sentence.format(picture=picture, scene=scene, things=listed, moment=moment).split())
