@@ -58,9 +58,10 @@ class DDPM(Process):
 
     def coefficients(self, t):
         """a = sqrt(alpha_bar[t]), s = sqrt(1 - alpha_bar[t]). Raises ValueError unless t is a whole number in 0..T."""
-        if not ((t >= 0) & (t <= self.T) & (t == t.floor())).all():
+        level = t.long()
+        if not torch.equal(level.clamp(0, self.T).double(), t):
             raise ValueError(f"t = {t.tolist()}: whole levels 0..{self.T} expected")
-        alpha_bar = self.alpha_bar[t.long()]
+        alpha_bar = self.alpha_bar.take(level)
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
     def times(self, steps):

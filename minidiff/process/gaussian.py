@@ -47,8 +47,8 @@ class Process(ABC):
         t = t.cpu().double() if isinstance(t, torch.Tensor) else torch.tensor(t, dtype=torch.float64)
         if t.ndim > 1 or t.numel() not in (1, len(like)):
             raise ValueError(f"t is {tuple(t.shape)}, x is {tuple(like.shape)}: one level, or one for each picture expected")
-        a, s = self.coefficients(t)
-        return a.to(like).view(-1, 1, 1, 1), s.to(like).view(-1, 1, 1, 1)
+        both = torch.stack(self.coefficients(t)).to(like)                              # in one trip to the device
+        return both.view(2, -1, 1, 1, 1).unbind()
 
     def corrupt(self, x0, t, noise):
         """Draw x_t from q(x_t | x0): a x0 + s noise.

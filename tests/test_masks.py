@@ -1,0 +1,71 @@
+"""The masks: polarity, shape, chance from the generator only, and about as much hole as they say."""
+
+import pytest
+import torch
+
+from minidiff.control.masks import MASKS, alternating_lines, box, distance_to_segments, expand, half, super_resolve
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("height, width", [(64, 64), (16, 16), (33, 70), (96, 64)])
+def test_every_mask_is_bool_and_leaves_something_to_keep_and_to_paint(name, height, width):
+    for seed in range(10):
+        edit_mask = MASKS[name](height, width, seeded(seed))
+        assert edit_mask.shape == (1, 1, height, width) and edit_mask.dtype == torch.bool
+        assert edit_mask.any() and not edit_mask.all()
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_seed_decides_the_mask(name):
+    masks = [MASKS[name](64, 64, seeded(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(masks[0], masks[1])
+    by_chance = name in ("wide", "narrow", "scribble", "box")
+    assert torch.equal(masks[0], masks[2]) != by_chance
+
+
+@pytest.mark.parametrize("name, low, high", [("wide", 0.37, 0.47), ("narrow", 0.2, 0.3), ("scribble", 0.05, 0.11), ("box", 0.11, 0.17)])
+def test_the_mean_share_that_may_change(name, low, high):
+    share = torch.stack([MASKS[name](64, 64, seeded(seed)).float().mean() for seed in range(100)]).mean()
+    assert low < share < high
+
+
+def test_six_masks_of_the_paper_and_two_more():
+    assert list(MASKS) == ["wide", "narrow", "super_resolve", "alternating_lines", "half", "expand", "scribble", "box"]
+
+
+def test_super_resolve_keeps_every_second_pixel_each_way():
+    kept = ~super_resolve(6, 8)[0, 0]
+    assert kept.nonzero().tolist() == [[y, x] for y in (0, 2, 4) for x in (0, 2, 4, 6)]
+
+
+def test_alternating_lines_keep_every_second_row():
+    assert alternating_lines(5, 4)[0, 0].all(1).tolist() == [False, True, False, True, False]
+    assert alternating_lines(5, 4).sum() == 8
+
+
+def test_half_may_change_on_the_right():
+    assert half(3, 6)[0, 0, 0].tolist() == [False] * 3 + [True] * 3
+
+
+def test_expand_keeps_the_centre_as_in_the_paper():
+    kept = (~expand(256, 256)[0, 0]).nonzero()
+    assert kept.amin(0).tolist() == [96, 96] and kept.amax(0).tolist() == [159, 159] and len(kept) == 64 * 64
+
+
+def test_box_is_a_full_rectangle_inside_the_picture():
+    for seed in range(50):
+        edit_mask = box(40, 80, seeded(seed))[0, 0]
+        rows, columns = edit_mask.any(1).sum().item(), edit_mask.any(0).sum().item()
+        assert edit_mask.sum() == rows * columns and 10 <= rows <= 20 and 20 <= columns <= 40
+
+
+def test_distance_to_a_segment():
+    start, end = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.5, 4.5]])
+    distance = distance_to_segments(start, end, 4, 8)[0]
+    assert torch.allclose(distance[:, 2], torch.tensor([0.0, 1.0, 2.0, 3.0]))
+    assert torch.allclose(distance[0, 4:], torch.tensor([0.0, 1.0, 2.0, 3.0]))
+    assert abs(distance[3, 7].item() - 18**0.5) < 1e-5
