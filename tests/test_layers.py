@@ -27,7 +27,7 @@ def test_level_embedding_tells_neighbouring_levels_apart_and_is_smooth():
     levels = torch.linspace(0, 1, 1001)
     code = level_embedding(levels, 128).double()
     step = (code[1:] - code[:-1]).norm(dim=1)
-    assert step.min() > 0.5                                 # of a length of 8: plain to see, for each of the 1000 levels
+    assert step.min() > 0.5                                 # of a length of 8: each of the 1000 levels is told apart
     assert step.max() < 0.5 * code.norm(dim=1).min()        # and no jump
     far = torch.cdist(code, code) + 100 * torch.eye(1001)
     assert far.min() > 0.5                                  # no two levels share a code

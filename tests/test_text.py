@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from minidiff.encoders.text import PAD, START, UNKNOWN, TextConfig, TextEncoder
+from minidiff.toytown import VOCABULARY, captions, scenes
+from minidiff.toytown.glyphs import CHARACTERS
 
-CONFIG = TextConfig(words=("a", "and", "car", "red", "blue", "sign", "that", "says", "pixel-art"), characters="ABC12山水",
-                    dim=32, length=12)
+WORDS = ("a", "and", "car", "red", "blue", "sign", "that", "says", "pixel-art")
+CONFIG = TextConfig(words=WORDS, characters="ABC12山水", dim=32, length=12)
 
 
 @pytest.fixture
@@ -58,6 +60,14 @@ def test_unknown_words_are_reported_with_what_is_near(encoder):
         encoder.tokenize(['a red car, and a sign that says "AB1"!'])
 
 
+def test_every_caption_of_toytown_is_known_and_fits():
+    encoder = TextEncoder(TextConfig(words=VOCABULARY, characters=CHARACTERS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for held_out in (False, True):
+            encoder.tokenize(captions(scenes(300, seed=0), held_out=held_out))
+
+
 def test_refused_texts(encoder):
     assert len(words(encoder, "a " * 11)) == 11
     with pytest.raises(ValueError, match="has 13 tokens: at most 12 fit"):
@@ -78,7 +88,7 @@ def test_order_matters_except_in_a_bag(encoder):
     one, other = encoder.tokenize(["a red car and a blue sign", "a blue car and a red sign"])
     ordered = [encoder(tokens[None])[0].mean(1) for tokens in (one, other)]
     assert (ordered[0] - ordered[1]).abs().max() > 1e-3
-    bag = TextEncoder(TextConfig.from_dict({"words": CONFIG.words, "characters": CONFIG.characters, "dim": 32, "layers": 0}))
+    bag = TextEncoder(TextConfig.from_dict({"words": list(WORDS), "characters": "ABC", "dim": 32, "layers": 0}))
     means = [bag(tokens[None])[0].mean(1) for tokens in (one, other)]
     assert (means[0] - means[1]).abs().max() < 1e-5
     for spelling in ("AB", "BA"):

@@ -101,6 +101,15 @@ def test_every_pixel_can_reach_every_pixel():
     assert (x_t.grad != 0).all()
 
 
+def test_details_go_round_the_coarse_cells():
+    """With the way up cut off, each resolution still hands its own cells across."""
+    net = randomise(UNet(SMALL))
+    for parameter in net.grow.parameters():
+        parameter.data.zero_()
+    x_t, level, text, text_mask = inputs()
+    assert (net(x_t, level, text, text_mask) - net(x_t.flip(3), level, text, text_mask)).abs().max() > 1e-2
+
+
 def test_gradients_reach_every_parameter():
     """After two updates: the head starts at zero, and behind it the last layer of every block does."""
     torch.manual_seed(0)

@@ -55,7 +55,7 @@ class ResBlock(nn.Module):
     """Two 3x3 convolutions beside the identity, told the noise level: the level scales and shifts the second norm.
 
     x + conv2(silu(norm2(conv1(silu(norm1(x)))) (1 + scale) + shift)): AdaGN of Dhariwal & Nichol (2105.05233),
-    section 3.1, whose scale is 1 + scale here. The last convolution starts at zero, so the block starts as the identity.
+    whose scale is 1 + scale here. The last convolution starts at zero, so the block starts as the identity.
     """
 
     def __init__(self, channels, condition_dim):
@@ -78,7 +78,7 @@ class Attention(nn.Module):
     """Multi-head attention from x to a context; with context = x, self-attention.
 
     softmax(q k^T / sqrt(32)) v, heads of 32 channels.  Vaswani et al. (1706.03762), eq. 1.
-    The output layer starts at zero. Written out, since that trains five times faster on a CPU than torch's fused attention.
+    The output layer starts at zero. Written out, since it then trains five times faster on a CPU than fused.
     """
 
     def __init__(self, dim, context_dim):

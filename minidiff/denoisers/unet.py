@@ -22,9 +22,10 @@ from .layers import (
 class UNetConfig:
     """The shape of a U-Net.
 
-    size: of the training pictures.  extra_channels: more input channels (a mask, a picture), whose weights start at zero.
-    channels: one width a resolution; a 64x64 picture has 32x32, 16x16 and 8x8 cells.  blocks: residual blocks a resolution,
-    on the way down and again on the way up.  text_dim: channels of a text token, 0 = a network that reads no text.
+    size: of the training pictures.  extra_channels: more input channels (a mask, a picture); weights start at zero.
+    channels: one width a resolution; a 64x64 picture has 32x32, 16x16 and 8x8 cells.
+    blocks: residual blocks a resolution, on the way down and again on the way up.
+    text_dim: channels of a text token, 0 = a network that reads no text.
     """
 
     size: int = 64
@@ -61,9 +62,9 @@ class UNetConfig:
 class UNet(nn.Module):
     """Down to coarse cells, where attention sees the whole picture and the text, and up again beside the details.
 
-    After Ho et al. (2006.11239), appendix B. Departures, for two CPU cores: pixels enter as 2 x 2 patches; what comes up is
-    *added* to what went down (not concatenated), once a resolution; cells look at each other only where they are coarsest.
-    It does not know what it predicts: training decides.
+    After Ho et al. (2006.11239), appendix B. Departures, for two CPU cores: pixels enter as 2 x 2 patches; what comes
+    up is *added* to what went down (not concatenated), once a resolution; cells look at each other only where they
+    are coarsest. It does not know what it predicts: training decides.
     """
 
     def __init__(self, config=UNetConfig()):
@@ -158,7 +159,7 @@ def masked_mean(text, text_mask):
 
 
 def check_inputs(config, x_t, level, text, text_mask, extra):
-    """Raise ValueError, with what was expected and what came, unless the inputs of UNet.forward fit its configuration."""
+    """Raise ValueError, saying what was expected and what came, unless the inputs of UNet.forward fit its config."""
     channels, multiple = config.picture_channels, config.multiple
     if x_t.ndim != 4 or x_t.shape[1] != channels or x_t.shape[2] % multiple or x_t.shape[3] % multiple:
         raise ValueError(f"x_t is {tuple(x_t.shape)}: (B, {channels}, H, W), H and W multiples of {multiple} expected")
@@ -166,7 +167,7 @@ def check_inputs(config, x_t, level, text, text_mask, extra):
     if level.shape not in ((), (1,), (batch,)):
         raise ValueError(f"level is {tuple(level.shape)}: a scalar or ({batch},) expected, as x_t has {batch} pictures")
     if level.device.type == "cpu" and not ((level >= 0) & (level <= 1)).all():               # on a GPU: costs a wait
-        raise ValueError(f"level = {level.tolist()}: a fraction 0..1 of the whole expected, see process.fraction(t)")
+        raise ValueError(f"level = {level.tolist()}: a fraction 0..1 of the whole expected, as process.fraction(t)")
     check_text(config.text_dim, batch, text, text_mask)
     wanted = (batch, config.extra_channels, *x_t.shape[2:]) if config.extra_channels else None
     came = None if extra is None else tuple(extra.shape)

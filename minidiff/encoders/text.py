@@ -45,7 +45,7 @@ class TextConfig:
 
 
 class TextEncoder(nn.Module):
-    """Embeddings of token and position, then blocks of self-attention. A character also knows its place on its sign."""
+    """Embeddings of token and position, then self-attention. A character also knows its place on its sign."""
 
     def __init__(self, config):
         super().__init__()
@@ -63,8 +63,9 @@ class TextEncoder(nn.Module):
     def tokenize(self, texts):
         """The numbers of the tokens of each text: a start token, then words and quoted characters, then padding.
 
-        texts: list of strings.  Returns (B, L) int64 on the CPU, L that of the longest.  All unknown words become the same
-        token, with a UserWarning that names them. Raises ValueError for a text that is too long or a quote without end.
+        texts: list of strings.  Returns (B, L) int64 on the CPU, L that of the longest.
+        All unknown words become the same token, with a UserWarning that names them.
+        Raises ValueError for a text that is too long or a quote without end.
         """
         if isinstance(texts, str):
             raise ValueError(f'texts is the string "{texts}": a list of strings expected')
