@@ -97,7 +97,8 @@ class Canvas:
         down = torch.arange(bits.shape[1], device=bits.device).view(1, -1, 1, 1) * cell
         across_cover = self.span_x(left + across, left + across + cell)                    # (n, 1, w, W)
         down_cover = self.span_y(top + down, top + down + cell)                            # (n, h, H, 1)
-        return (down_cover[..., 0].mT @ bits.to(across_cover) @ across_cover[:, 0])[:, None]
+        with torch.autocast(bits.device.type, enabled=False):    # exact, also while a network trains in bf16
+            return (down_cover[..., 0].mT @ bits.to(across_cover) @ across_cover[:, 0])[:, None]
 
 
 def _to_stripe(position, period, width, phase):
