@@ -18,14 +18,14 @@ def frequencies(samples, images):
 
     samples: (B, C, H, W).  images: (N, C, H, W).  Returns (N,) float64 that sums to 1.
     """
-    nearest = torch.cdist(samples.double().flatten(1), images.double().flatten(1)).argmin(1)       # (B,)
+    nearest = torch.cdist(samples.double().flatten(1), images.double().flatten(1)).argmin(1)    # (B,)
     return torch.bincount(nearest, minlength=len(images)).double() / len(samples)
 
 
 def gaussian_wasserstein2(mean_p, cov_p, mean_q, cov_q):
     """How far one normal distribution must be moved, in root mean square, to become the other.
 
-    W2^2 = |mean_p - mean_q|^2 + tr(cov_p + cov_q - 2 (cov_p^1/2 cov_q cov_p^1/2)^1/2).  Dowson & Landau, 1982, eq. 16.
+    W2^2 = |mean_p - mean_q|^2 + tr(cov_p + cov_q - 2 (cov_p^1/2 cov_q cov_p^1/2)^1/2).  Dowson & Landau, 1982.
     mean: (D,).  cov: (D, D).  In the units of the pictures, 0 for equal distributions.
     """
     root = matrix_root(cov_p)

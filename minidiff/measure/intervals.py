@@ -1,0 +1,38 @@
+"""How sure is a figure? Draw the test pictures again, with replacement, and see how far it moves."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Interval(NamedTuple):
+    """A figure and the range that holds it with the stated probability."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self):
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def bootstrap(values: Tensor, statistic: str = "mean", level: float = 0.95, draws: int = 1000, seed: int = 0) -> Interval:
+    """The mean or median of values, (n,), with its percentile bootstrap interval. Efron & Tibshirani 1993, chapter 13.
+
+    Values that are nan (nothing was there to measure) are left out. Raises ValueError if none is left.
+    """
+    values = values.double().flatten()
+    values = values[~values.isnan()]
+    if not len(values):
+        raise ValueError("no values: at least one that is not nan expected")
+    if statistic not in ("mean", "median"):
+        raise ValueError(f'statistic "{statistic}": "mean" or "median" expected')
+    index = torch.randint(len(values), (draws, len(values)), generator=torch.Generator().manual_seed(seed))
+
+    def summary(rows):
+        return rows.mean(-1) if statistic == "mean" else rows.quantile(0.5, dim=-1)
+
+    value, again = summary(values), summary(values[index])
+    low, high = again.quantile((1 - level) / 2), again.quantile((1 + level) / 2)
+    return Interval(float(value), float(low), float(high))
