@@ -5,11 +5,11 @@ The first is the requested one, the second the unchanged picture.
 
 import torch
 
-from minidiff.toytown.changes import FACTOR, LOOKS
+from minidiff.toytown.changes import FACTOR
 from minidiff.toytown.glyphs import CHARACTERS, LATIN, bitmaps
 from minidiff.toytown.language import written
 from minidiff.toytown.requests import COLOR_OF, COLUMNS, OWNER, PLACES, Request
-from minidiff.toytown.scene import COLORS, OBJECTS, POSES, SEASONS, STYLES, TIMES, TREES, Scenes
+from minidiff.toytown.scene import COLORS, LOOKS, OBJECTS, POSES, SEASONS, STYLES, TIMES, TREES, Scenes
 
 CATEGORIES = {**dict.fromkeys(COLUMNS, COLORS), "season": SEASONS, "time": TIMES, "style": STYLES, "tree_kind": TREES,
               "person_pose": POSES, "car_direction": ("to the left", "to the right")}

@@ -10,15 +10,12 @@ from torch import Tensor
 from minidiff.toytown.dice import Dice
 from minidiff.toytown.relations import stands_alone
 from minidiff.toytown.requests import COLOR_OF, OWNER, PLACES, Request
-from minidiff.toytown.scene import OBJECTS, PIXEL, SEASONS, STYLES, TIMES, Scenes
+from minidiff.toytown.scene import LOOKS, OBJECTS, PIXEL, SEASONS, STYLES, TIMES, Scenes
 
 # What is added stands in size 1 on these baselines, no two of them equal: of two objects, one is in front.
 CANONICAL = {"house": {"house_y": 0.66, "house_size": 1, "house_brick": 0}, "tree": {"tree_y": 0.68, "tree_size": 1},
              "person": {"person_y": 0.715, "person_size": 1, "person_pose": 0},
              "car": {"car_y": 0.90, "car_size": 1, "car_direction": 1}, "sign": {"sign_y": 45 / 64, "sign_size": 1}}
-LOOKS = {"house": ("house_size", "house_color", "house_brick", "roof_color"), "tree": ("tree_size", "tree_kind"),
-         "person": ("person_size", "person_pose", "jacket_color"), "car": ("car_size", "car_color", "car_direction"),
-         "sign": ("sign_text",)}
 TELLING = {"house": "house_color", "tree": "tree_kind", "person": "jacket_color", "car": "car_color", "sign": "sign_text"}
 FACTOR = {"bigger": 1.4, "smaller": 1 / 1.4}                    # "make it bigger" means 1.4 times, within SMALLEST..LARGEST
 SMALLEST, LARGEST = 0.6, 1.5

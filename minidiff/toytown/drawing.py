@@ -104,4 +104,4 @@ def _in_words(found, dice):
     told = tuple(instruction(request, before, after, words, hidden) for request, before, after, hidden in zip(
         proposals.requests, proposals.source.rows(), proposals.target.rows(), held_out.tolist(), strict=True))
     batch = Edits(proposals.source, proposals.target, proposals.reference, proposals.requests, told, held_out)
-    return batch.keeping(source=source, target=target)
+    return batch.keeping(source, target)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from minidiff.toytown import answers
-from minidiff.toytown.paint import paint
+from minidiff.toytown.paint import paint, paint_pairs
 from minidiff.toytown.proposals import change
 from minidiff.toytown.requests import Request
 from minidiff.toytown.scene import Scenes, has_held_out
@@ -41,7 +41,7 @@ class Edits:
         picked = Edits(self.scenes[rows], self.target_scenes[rows], self.reference_scenes[rows], *(
             tuple(values[i] for i in rows.tolist()) for values in (self.requests, self.instruction)),
             self.held_out_phrasing[rows], self.size)
-        return picked.keeping(**{name: self.__dict__[name][rows] for name in ("source", "target") if name in self.__dict__})
+        return picked.keeping(*(picture[rows] for picture in self._both)) if "_both" in self.__dict__ else picked
 
     def at(self, size: int) -> "Edits":
         """The same edits, painted with `size` pixels a side."""
@@ -52,20 +52,24 @@ class Edits:
         moved = {name: getattr(self, name).to(device) for name in ("scenes", "target_scenes", "reference_scenes", "held_out_phrasing")}
         return replace(self, **moved)
 
-    def keeping(self, **pictures) -> "Edits":
+    def keeping(self, source: Tensor, target: Tensor) -> "Edits":
         """Hand over pictures that are painted already: cached_property keeps its values in __dict__."""
-        self.__dict__.update(pictures)
+        self.__dict__["_both"] = (source, target)
         return self
 
-    @cached_property
+    @property
     def source(self) -> Tensor:
         """(n, 3, size, size): the picture to edit, image 1."""
-        return paint(self.scenes, self.size)
+        return self._both[0]
 
-    @cached_property
+    @property
     def target(self) -> Tensor:
         """(n, 3, size, size): the true result; NaN where no truth is known."""
-        return paint(self.target_scenes, self.size)
+        return self._both[1]
+
+    @cached_property
+    def _both(self):
+        return paint_pairs(self.scenes, self.target_scenes, self.size)
 
     @cached_property
     def reference(self) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from minidiff.toytown.changes import carry_out, possible
 from minidiff.toytown.dice import Dice
-from minidiff.toytown.paint import paint, visibility
+from minidiff.toytown.paint import paint_pairs, visibility, visibility_pairs
 from minidiff.toytown.requests import Request, requests_of
 from minidiff.toytown.scene import OBJECTS, Scenes, has_held_out
 
@@ -81,7 +81,7 @@ def fair(proposals: Proposals, held_out: bool) -> Tensor:
     So nothing is revealed of which less than a third was visible, and nothing is hidden almost wholly.
     held_out: may a target wear a colour of HELD_OUT?
     """
-    source, target = visibility(proposals.source), visibility(proposals.target)            # (n, 5)
+    source, target = visibility_pairs(proposals.source, proposals.target)                  # (n, 5)
     needed = _needed(proposals.requests, Request.names).to(source.device)
     good = (torch.minimum(source, target) >= needed).all(1)
     combine = torch.tensor([request.kind == "combine" for request in proposals.requests]).nonzero().flatten()
@@ -108,7 +108,7 @@ def change(source: Tensor, target: Tensor) -> Tensor:
 
 def large_enough(proposals: Proposals) -> tuple[Tensor, Tensor, Tensor]:
     """(does it change SMALLEST_REGION pixels, bool (n,); the source painted at 64x64; the target)."""
-    source, target = paint(proposals.source), paint(proposals.target)
+    source, target = paint_pairs(proposals.source, proposals.target)
     pixels = change(source, target).sum((1, 2, 3))
     boundless = torch.tensor([request.kind == "ambiguous" for request in proposals.requests], device=pixels.device)
     return (pixels >= SMALLEST_REGION) | boundless, source, target

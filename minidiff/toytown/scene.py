@@ -4,7 +4,7 @@ Lengths are shares of the picture's side: x grows to the right, y downwards, (0,
 An object stands on its baseline `*_y`; the object with the larger y stands in front.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import torch
@@ -26,6 +26,12 @@ HELD_OUT = {"car_color": "purple", "house_color": "orange", "roof_color": "yello
 
 # width and height of each object at size 1, the shares that its painter fills
 EXTENT = {"house": (0.36, 0.42), "tree": (0.26, 0.40), "person": (0.15, 0.25), "car": (0.30, 0.16), "sign": (0.36, 0.28)}
+
+# the columns that say what an object looks like; with its x and y they are all that its painter reads, but for season and time
+LOOKS = {"house": ("house_size", "house_color", "house_brick", "roof_color"), "tree": ("tree_size", "tree_kind"),
+         "person": ("person_size", "person_pose", "jacket_color"), "car": ("car_size", "car_color", "car_direction"),
+         "sign": ("sign_size", "sign_text")}
+BACKDROP = ("horizon", "hill_phase", "hill_height", "sun_x", "sun_y", "cloud_x", "fence")
 
 
 @dataclass(frozen=True)
@@ -86,12 +92,12 @@ class Scenes:
 
     def columns(self) -> dict[str, Tensor]:
         """Name -> column, the form in which scenes are stored in a file."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return dict(vars(self))
 
     def rows(self) -> list[dict]:
         """Each scene as a dictionary, column name -> number (sign_text: a list)."""
-        values = zip(*(column.tolist() for column in self.columns().values()), strict=True)
-        return [dict(zip(self.columns(), row, strict=True)) for row in values]
+        columns = {name: column.tolist() for name, column in self.columns().items()}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def with_(self, **changes) -> "Scenes":
         """The same scenes with some columns set, each to a number or to a column."""
