@@ -24,7 +24,7 @@ def test_linear_table_is_the_product_of_the_papers_betas():
 
 def test_linear_ends_in_the_same_noise_for_any_number_of_levels():
     ends = [math.log(DDPM.linear(T).alpha_bar[-1].item()) for T in (100, 250, 1000)]
-    assert max(ends) - min(ends) < 1.2                               # about -10.1 to -11.2; unscaled, T=100 ends at -1.0
+    assert max(ends) - min(ends) < 1.2                               # -10.1 to -11.2; unscaled, T=100 ends at -1.0
 
 
 def test_cosine_table_follows_the_cosine_up_to_the_clip():

@@ -100,7 +100,8 @@ def test_gaussian_given_pixels_is_the_conditional_by_the_precision_matrix():
     edit = mask[0].expand(SHAPE).flatten()
     precision = world.cov.inverse()
     cov = precision[edit][:, edit].inverse()
-    mean = world.mean.flatten()[edit] - cov @ precision[edit][:, ~edit] @ (known.flatten() - world.mean.flatten())[~edit]
+    surprise = (known - world.mean).flatten()[~edit]
+    mean = world.mean.flatten()[edit] - cov @ precision[edit][:, ~edit] @ surprise
     truth = world.given(known, mask)
     assert (truth.mean.flatten()[edit] - mean).abs().max() < 1e-10
     assert (truth.cov[edit][:, edit] - cov).abs().max() < 1e-10

@@ -1,4 +1,4 @@
-"""The shared steps, each against a computation that does not know the formula it checks. Largest error 1e-10, float64."""
+"""The shared steps, each against a computation that does not know the formula it checks, to 1e-10 in float64."""
 
 import math
 
@@ -102,7 +102,7 @@ def test_renoise_composes_with_corrupt_and_with_itself(process, levels):
 
 @CASES
 def test_renoise_by_monte_carlo(process, levels):
-    """100,000 pictures corrupted to t, then climbed to t_up, are pictures corrupted to t_up: mean and deviation to .015."""
+    """100,000 pictures corrupted to t, then climbed to t_up, are corrupted to t_up: mean and deviation to .015."""
     x0 = torch.full((100_000, 1, 1, 1), 0.7, dtype=torch.float64)
     t, t_up = levels[3], levels[1]
     x = process.renoise(process.corrupt(x0, t, draw(*x0.shape)), t, t_up, draw(*x0.shape, seed=1))
@@ -124,7 +124,8 @@ def test_prediction_and_predict_x0_are_inverse(process, levels):
 def test_target_is_the_prediction_that_gives_x0_back(process, levels):
     x0, noise = draw(2, 3, 4, 4), draw(2, 3, 4, 4, seed=1)
     for t in levels:
-        assert (process.predict_x0(process.corrupt(x0, t, noise), process.target(x0, noise), t) - x0).abs().max() < 1e-10
+        x_t = process.corrupt(x0, t, noise)
+        assert (process.predict_x0(x_t, process.target(x0, noise), t) - x0).abs().max() < 1e-10
 
 
 @CASES
@@ -179,7 +180,7 @@ def test_bad_use_is_refused_with_expected_and_actual(process, levels):
         (lambda: process.corrupt(x, beyond, x), "levels"),
         (lambda: process.corrupt(x, -1, x), "levels"),
         (lambda: process.corrupt(x, float("nan"), x), "levels"),
-        (lambda: process.corrupt(x, torch.tensor([low, low, low]), x), "one level, or one for each picture"),
+        (lambda: process.corrupt(x, torch.tensor([low, low, low]), x), "one level, or one a picture"),
         (lambda: process.corrupt(x, low, x[:1]), "noise is (1, 3, 4, 4): the same shape"),
         (lambda: process.step(x, x[:, :1], high, low, x), "prediction is (2, 1, 4, 4): the same shape"),
         (lambda: process.step(x, x, high, low, x[:1]), "noise is (1, 3, 4, 4): the same shape"),

@@ -54,8 +54,7 @@ def test_guided_asks_once_for_both_branches(t):
 
 def test_guided_at_scale_1_asks_for_the_condition_only():
     calls = []
-    predict = lambda x_t, t, condition: calls.append(condition) or x_t
-    guided(predict, "cond", "uncond", 1)(draw(0), 0.5)
+    guided(lambda x_t, t, condition: calls.append(condition) or x_t, "cond", "uncond", 1)(draw(0), 0.5)
     assert calls == ["cond"]
 
 

@@ -27,9 +27,11 @@ def test_a_seed_decides_the_mask(name):
     assert torch.equal(masks[0], masks[2]) != by_chance
 
 
-@pytest.mark.parametrize("name, low, high", [("wide", 0.37, 0.47), ("narrow", 0.2, 0.3), ("scribble", 0.05, 0.11), ("box", 0.11, 0.17)])
+@pytest.mark.parametrize(
+    "name, low, high", [("wide", 0.37, 0.47), ("narrow", 0.2, 0.3), ("scribble", 0.05, 0.11), ("box", 0.11, 0.17)]
+)
 def test_the_mean_share_that_may_change(name, low, high):
-    share = torch.stack([MASKS[name](64, 64, seeded(seed)).float().mean() for seed in range(100)]).mean()
+    share = torch.stack([MASKS[name](64, 64, seeded(seed)).float().mean() for seed in range(40)]).mean()
     assert low < share < high
 
 

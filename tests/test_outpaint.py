@@ -53,7 +53,9 @@ def test_windows_refuse_a_bad_overlap(overlap):
 
 
 def test_a_denoiser_that_looks_at_single_pixels_does_not_notice_the_windows():
-    denoise = lambda x_t, t: x_t.sin() * (t.view(-1, 1, 1, 1) if isinstance(t, torch.Tensor) else t)
+    def denoise(x_t, t):
+        return x_t.sin() * (t.view(-1, 1, 1, 1) if isinstance(t, torch.Tensor) else t)
+
     for shape in [(2, 3, 8, 8), (2, 3, 8, 13), (2, 3, 20, 11), (2, 3, 5, 9)]:
         for t in (0.5, torch.tensor([0.5, 0.25], dtype=torch.float64)):
             x = picture(*shape)
@@ -62,9 +64,8 @@ def test_a_denoiser_that_looks_at_single_pixels_does_not_notice_the_windows():
 
 def test_one_batch_of_windows_window_by_window():
     seen = []
-    denoise = lambda x_t, t: seen.append((x_t, t)) or x_t
     x, t = picture(2, 3, 8, 12), torch.tensor([0.5, 0.25])
-    windowed(denoise, 8, 4)(x, t)
+    windowed(lambda x_t, t: seen.append((x_t, t)) or x_t, 8, 4)(x, t)
     (batch, levels), = seen
     assert torch.equal(batch, torch.cat([x[..., :8], x[..., 4:]])) and levels.tolist() == [0.5, 0.25, 0.5, 0.25]
 
@@ -87,14 +88,20 @@ def test_registered_editor_grows_a_picture_and_keeps_it():
     model = SimpleNamespace(process=Flow(), size=8, denoiser=denoiser)
     image = picture(2, 3, 8, 8, dtype=torch.float32)
     canvas, edit_mask = outpaint_canvas(image, right=4)
-    states = list(controls("outpaint")["repaint"](model, canvas, edit_mask, "a road", generator=seeded(), steps=6, jump=2, visits=2))
+    editor, options = controls("outpaint")["repaint"], dict(generator=seeded(), steps=6, jump=2, visits=2)
+    states = list(editor(model, canvas, edit_mask, "a road", **options))
     assert asked == [(["a road"] * 4, 1.0)] and set(sizes) == {(4, 3, 8, 8)}
     assert torch.equal(states[-1].x[..., :8], image) and states[-1].x.shape == (2, 3, 8, 12)
 
 
 def test_a_canvas_no_larger_than_the_training_size_needs_no_windows():
     sizes = []
-    model = SimpleNamespace(process=Flow(), size=16, denoiser=lambda prompts, scale: lambda x_t, t: sizes.append(tuple(x_t.shape)) or x_t)
+
+    def denoise(x_t, t):
+        sizes.append(tuple(x_t.shape))
+        return x_t
+
+    model = SimpleNamespace(process=Flow(), size=16, denoiser=lambda prompts, scale: denoise)
     canvas, edit_mask = outpaint_canvas(picture(1, 3, 8, 8), left=4)
     list(controls("outpaint")["repaint"](model, canvas, edit_mask, "", generator=seeded(), steps=4, jump=1, visits=1))
     assert set(sizes) == {(1, 3, 8, 12)}

@@ -51,7 +51,7 @@ def test_path_has_the_papers_number_of_network_calls(visits, calls):
 
 
 def levels_of_the_authors(T, jump, visits):
-    """The authors' schedule by its rule: after each step down to index k in range(0, T - jump, jump), climb, visits - 1 times."""
+    """The authors' rule: on each arrival at an index k in range(0, T - jump, jump), climb, visits - 1 times in all."""
     left, walk, k = dict.fromkeys(range(0, T - jump, jump), visits - 1), [], T
     while k >= 1:
         k -= 1
@@ -63,7 +63,9 @@ def levels_of_the_authors(T, jump, visits):
     return [index + 1 for index in walk + [-1]]                      # their index -1 is our level 0
 
 
-@pytest.mark.parametrize("T, jump, visits", [(250, 10, 10), (250, 10, 1), (250, 1, 3), (50, 5, 4), (23, 7, 2), (11, 10, 3), (2, 1, 5)])
+@pytest.mark.parametrize(
+    "T, jump, visits", [(250, 10, 10), (250, 10, 1), (250, 1, 3), (50, 5, 4), (23, 7, 2), (11, 10, 3), (2, 1, 5)]
+)
 def test_path_is_the_authors(T, jump, visits):
     assert repaint_path(list(range(T, -1, -1)), jump, visits) == levels_of_the_authors(T, jump, visits)
 
@@ -89,7 +91,7 @@ def test_path_climbs_one_level_at_a_time_and_never_leaves_level_0():
 
 @pytest.mark.parametrize("jump, visits", [(0, 2), (10, 0), (20, 2), (25, 2)])
 def test_path_refuses_what_it_cannot_walk(jump, visits):
-    with pytest.raises(ValueError, match=f"jump = {jump}, visits = {visits}: jump in 1..19"):
+    with pytest.raises(ValueError, match=f"jump = {jump}, visits = {visits}, 20 steps: visits >= 1"):
         repaint_path(Flow().times(20), jump, visits)
 
 
@@ -168,8 +170,9 @@ def test_same_seed_same_bits(process):
 @PROCESSES
 def test_states_follow_the_path_and_the_network_is_asked_only_on_the_way_down(process):
     path, seen = repaint_path(process.times(12), 3, 2), []
-    denoise = lambda x_t, t: seen.append(t) or halve(x_t, t)
-    states = list(repaint(process, denoise, known_picture(), left_half(), path, seeded()))
+    states = list(
+        repaint(process, lambda x_t, t: seen.append(t) or halve(x_t, t), known_picture(), left_half(), path, seeded())
+    )
     assert [state.t for state in states] == path[1:]
     assert seen == [t for t, t_next in pairwise(path) if t_next < t]
     climbed = [i for i, (t, t_next) in enumerate(pairwise(path)) if t_next > t]
@@ -177,7 +180,7 @@ def test_states_follow_the_path_and_the_network_is_asked_only_on_the_way_down(pr
 
 
 def test_every_state_keeps_the_truth_at_its_own_level():
-    """With the picture all ones and 10,000 draws, kept pixels have mean a and deviation s at every level, climbs included."""
+    """10,000 draws of a picture of ones: kept pixels have mean a and deviation s at every level, climbs included."""
     process, known = DDPM.linear(50), torch.ones(10_000, 1, 1, 2)
     edit_mask = torch.tensor([True, False]).view(1, 1, 1, 2)
     for state in repaint(process, halve, known, edit_mask, repaint_path(process.times(10), 3, 2), seeded()):
@@ -186,11 +189,12 @@ def test_every_state_keeps_the_truth_at_its_own_level():
         assert abs(kept.mean().item() - a) < 0.05 and abs(kept.std().item() - s) < 0.04
 
 
-@pytest.mark.parametrize("edit_mask", [
-    torch.ones(8, 8, dtype=torch.bool), torch.ones(1, 3, 8, 8, dtype=torch.bool), torch.ones(1, 1, 6, 8, dtype=torch.bool),
-    torch.ones(3, 1, 8, 8, dtype=torch.bool), torch.ones(1, 1, 8, 8),
+@pytest.mark.parametrize("shape, dtype", [
+    ((8, 8), torch.bool), ((1, 3, 8, 8), torch.bool), ((1, 1, 6, 8), torch.bool), ((3, 1, 8, 8), torch.bool),
+    ((1, 1, 8, 8), torch.float32),
 ], ids=["rank", "channels", "height", "batch", "dtype"])
-def test_masks_that_do_not_fit_are_refused(edit_mask):
+def test_masks_that_do_not_fit_are_refused(shape, dtype):
+    edit_mask = torch.ones(shape, dtype=dtype)
     with pytest.raises(ValueError, match="edit_mask is .* image is") as error:
         next(repaint(Flow(), halve, known_picture(), edit_mask, [1.0, 0.0], seeded()))
     assert str(error.value).count("\n") < 2
@@ -200,10 +204,15 @@ def test_masks_that_do_not_fit_are_refused(edit_mask):
 
 def test_registered_editor_binds_a_prompt_for_each_picture():
     asked = []
-    model = SimpleNamespace(process=Flow(), size=8, denoiser=lambda prompts, scale: asked.append((prompts, scale)) or halve)
-    editor = controls("inpaint")["repaint"]
+
+    def denoiser(prompts, scale):
+        asked.append((prompts, scale))
+        return halve
+
+    model, editor = SimpleNamespace(process=Flow(), size=8, denoiser=denoiser), controls("inpaint")["repaint"]
     assert editor is repaint_inpaint
-    states = list(editor(model, known_picture(), left_half(), "a house", generator=seeded(), steps=8, jump=2, visits=2, scale=3.0))
+    options = dict(steps=8, jump=2, visits=2, scale=3.0)
+    states = list(editor(model, known_picture(), left_half(), "a house", generator=seeded(), **options))
     assert asked == [(["a house", "a house"], 3.0)]
     assert [state.t for state in states] == repaint_path(Flow().times(8), 2, 2)[1:]
     with pytest.raises(ValueError, match='task = "fly"'):

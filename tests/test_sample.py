@@ -57,8 +57,7 @@ def test_same_seed_same_bits(process):
 
 def test_the_network_is_called_once_a_step_at_the_level_of_x():
     seen, process = [], DDPM.linear(50)
-    denoise = lambda x_t, t: seen.append(t) or halve(x_t, t)
-    list(sample(process, denoise, noise(), process.times(6), seeded()))
+    list(sample(process, lambda x_t, t: seen.append(t) or halve(x_t, t), noise(), process.times(6), seeded()))
     assert seen == process.times(6)[:-1]
 
 
@@ -75,8 +74,8 @@ def test_any_step_stands_in_the_loop():
     world = Gaussian(torch.zeros(3, 4, 4), torch.eye(48))
 
     def last(process, step):
-        states = sample(process, world.denoiser(process), noise(dtype=torch.float64), process.times(10), seeded(), step=step)
-        return list(states)[-1].x
+        x = noise(dtype=torch.float64)
+        return list(sample(process, world.denoiser(process), x, process.times(10), seeded(), step=step))[-1].x
 
     assert torch.equal(last(ddpm, ddpm.step), last(ddpm, None))
     assert (last(ddpm, partial(ddpm.ddim_step, eta=1)) - last(ddpm, None)).abs().max() < 1e-10
@@ -87,7 +86,11 @@ def test_any_step_stands_in_the_loop():
 
 def test_heun_asks_twice_but_for_the_last_step():
     seen = []
-    denoise = lambda x_t, t: seen.append(t) or halve(x_t, t)
+
+    def denoise(x_t, t):
+        seen.append(t)
+        return halve(x_t, t)
+
     list(sample(Flow(), denoise, noise(), [1.0, 0.5, 0.0], seeded(), step=heun(Flow(), denoise)))
     assert seen == [1.0, 0.5, 0.5]
 

@@ -1,8 +1,8 @@
 """The control mechanism: what may change, and what must not. One editor a file.
 
-Each file registers its editors for a task under a name; a file that is added or deleted adds or removes its editors.
-An editor is a function (model, image, edit_mask, prompt, *, generator, ...) that yields States; its other keywords are the
-options of that control. `model` offers `.process`, `.size` (the side it was trained at) and
+Each file registers its editors for a task under a name, so adding or deleting a file adds or removes its editors.
+An editor is a function (model, image, edit_mask, prompt, *, generator, ...) that yields States; its other keywords
+are the options of that control. `model` offers `.process`, `.size` (the side, in pixels, that it was trained at) and
 `.denoiser(prompts, scale)`, a denoise callable with guidance and one prompt for each picture bound to it.
 """
 

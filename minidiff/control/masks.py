@@ -1,7 +1,7 @@
 """Masks to edit under: the six of RePaint (2201.09865, section 5), a scribble and a box.
 
 Each maker is (height, width, generator) -> edit_mask, bool (1, 1, H, W), True = may change. The generator is a CPU
-torch.Generator; makers without chance ignore it. MASKS lists them all by name.
+torch.Generator; masks without chance ignore it. MASKS has them all by name.
 """
 
 from math import pi
@@ -10,13 +10,13 @@ import torch
 
 
 def wide(height, width, generator=None):
-    """Three broad brush strokes and a box, a quarter to six tenths of the picture: LaMa's wide masks (2109.07161), in spirit."""
+    """Three broad brush strokes and a box, .25 to .6 of the picture, in the spirit of LaMa's masks (2109.07161)."""
     brush = min(height, width) / 5
     return strokes(3, brush, height, width, generator) | box(height, width, generator)
 
 
 def narrow(height, width, generator=None):
-    """Ten thin brush strokes all over the picture, about a quarter of it: LaMa's narrow masks, in spirit."""
+    """Ten thin brush strokes all over the picture, about a quarter of it."""
     return strokes(10, min(height, width) / 20, height, width, generator)
 
 
@@ -64,7 +64,8 @@ def box(height, width, generator=None):
     return edit_mask
 
 
-MASKS = {maker.__name__: maker for maker in (wide, narrow, super_resolve, alternating_lines, half, expand, scribble, box)}
+MAKERS = (wide, narrow, super_resolve, alternating_lines, half, expand, scribble, box)
+MASKS = {maker.__name__: maker for maker in MAKERS}
 
 
 def strokes(count, brush, height, width, generator):
@@ -77,8 +78,8 @@ def strokes(count, brush, height, width, generator):
     turns[:, 0] = 2 * pi * torch.rand(count, generator=generator)                      # the first points anywhere
     angle = turns.cumsum(1)                                                            # (count, 7)
     length = min(height, width) * (0.07 + 0.1 * torch.rand(count, 7, 1, generator=generator))
-    moves = length * torch.stack([angle.sin(), angle.cos()], dim=2)                    # (count, 7, 2)
-    points = torch.cat([start, start + moves.cumsum(1)], dim=1)                        # (count, 8, 2)
+    moves = length * torch.stack([angle.sin(), angle.cos()], dim=2)    # (count, 7, 2)
+    points = torch.cat([start, start + moves.cumsum(1)], dim=1)    # (count, 8, 2)
     distance = distance_to_segments(points[:, :-1].flatten(0, 1), points[:, 1:].flatten(0, 1), height, width)
     return (distance.amin(0) <= max(brush / 2, 0.75))[None, None]                      # at least about a pixel wide
 
@@ -86,7 +87,7 @@ def strokes(count, brush, height, width, generator):
 def distance_to_segments(start, end, height, width):
     """From each pixel's centre to each segment, in pixels: start, end (N, 2) as (y, x) -> (N, H, W)."""
     rows, columns = torch.arange(height) + 0.5, torch.arange(width) + 0.5
-    pixel = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1)          # (H, W, 2)
+    pixel = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1)    # (H, W, 2)
     along = (end - start)[:, None, None]                                               # (N, 1, 1, 2)
     offset = pixel - start[:, None, None]                                              # (N, H, W, 2)
     share = ((offset * along).sum(-1, keepdim=True) / along.square().sum(-1, keepdim=True)).clamp(0, 1)

@@ -1,29 +1,32 @@
-"""Outpainting: grow the canvas, and the new part is the mask. Then it is inpainting, in windows where it is too wide."""
+"""Outpainting: grow the canvas, and the new part is the mask. The rest is inpainting.
+
+A canvas larger than the network was trained on is denoised in overlapping windows, whose predictions are averaged.
+"""
 
 from math import ceil
 
 import torch
 from torch.nn.functional import pad
 
-from . import register
-from .repaint import repaint, repaint_path
+from minidiff.control import register
+from minidiff.control.repaint import repaint, repaint_path
 
 
 def outpaint_canvas(image, left=0, right=0, top=0, bottom=0):
-    """Put the image on a larger canvas, grey (0) where it is new: (canvas, edit_mask), edit_mask True on the new part.
+    """Put the image on a larger canvas, grey (0) where it is new: (canvas, edit_mask), True on the new part.
 
-    image: (B, C, H, W).  left, right, top, bottom: pixels to add, >= 0.
+    image: (B, C, H, W).  left, right, top, bottom: pixels to add, 0 or more.
     Returns (B, C, top + H + bottom, left + W + right) and bool (B, 1, ...).
     """
-    if min(left, right, top, bottom) < 0:
-        raise ValueError(f"left, right, top, bottom = {left}, {right}, {top}, {bottom}: pixels to add, none below 0, expected")
     sides = (left, right, top, bottom)
+    if min(sides) < 0:
+        raise ValueError(f"left, right, top, bottom = {sides}: pixels to add, 0 or more, expected")
     keep = torch.ones_like(image[:, :1], dtype=torch.bool)
     return pad(image, sides), ~pad(keep, sides)
 
 
 def window_starts(length, size, overlap):
-    """Where windows of `size` start, evenly spread, to cover `length` with neighbours sharing at least `overlap`.
+    """Where windows of `size` start, evenly spread, to cover `length`, with neighbours that share `overlap` or more.
 
     0 <= overlap < size.  One window, at 0, where length <= size.
     """
@@ -50,9 +53,9 @@ def tent(length, like):
 def windowed(denoise, size, overlap):
     """Wrap denoise for pictures larger than it was trained on: average its predictions over overlapping windows.
 
-    sum of w_i prediction_i / sum of w_i, over the windows i that see a pixel; w fades towards a window's ends, so that no seam shows.
-    MultiDiffusion (2302.08113), eq. 5. All windows go to denoise in one batch, window by window: (windows * B, C, size, size), so a
-    denoise with prompts bound to it needs the list of prompts that many times over.
+    sum of w_i prediction_i / sum of w_i, over the windows i that see a pixel, as in MultiDiffusion (2302.08113), eq. 5.
+    w fades towards the ends of a window, so that no seam shows. All windows go to denoise in one batch, window by
+    window, (windows * B, C, size, size): prompts bound to it are needed that many times over.
     """
 
     def denoise_all(x_t, t):
@@ -70,10 +73,13 @@ def windowed(denoise, size, overlap):
 
 
 @register("outpaint", "repaint")
-def repaint_outpaint(model, image, edit_mask, prompt, *, generator, steps=50, jump=5, visits=5, scale=1.0, overlap=None):
-    """Fill the new part of a canvas by RePaint, yielding every State; in windows where it is larger than model.size.
+def repaint_outpaint(
+    model, image, edit_mask, prompt, *, generator, steps=50, jump=5, visits=5, scale=1.0, overlap=None
+):
+    """Fill the new part of a canvas by RePaint, yielding every State; in windows where it exceeds model.size.
 
-    image, edit_mask: from outpaint_canvas.  prompt, scale, ...: as in inpainting.  overlap: of the windows, half of one unless given.
+    image, edit_mask: from outpaint_canvas.  overlap: of the windows, in pixels; half of one unless given.
+    The others: as in inpainting.
     """
     overlap = model.size // 2 if overlap is None else overlap
     cuts = windows(*image.shape[2:], model.size, overlap)

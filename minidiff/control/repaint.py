@@ -9,22 +9,22 @@ from itertools import pairwise
 
 import torch
 
-from ..process.sample import State, normal_like
-from . import register
+from minidiff.control import register
+from minidiff.process.sample import State, normal_like
 
 
 def repaint_path(times, jump=10, visits=10):
-    """The staircase of levels: down `times`, but every jump-th level is visited `visits` times, from jump levels above.
+    """The staircase: down `times`, but from every jump-th level, visits - 1 times, back up jump levels and down again.
 
-    times: n + 1 descending levels, as from process.times.  jump: 1..n - 1, how far to climb.  visits: 1 = no climbs.
-    Returns levels, one apart in `times`: n + climbs steps down, and (visits - 1) jump steps up from each of the
-    levels 1, 1 + jump, 1 + 2 jump ... above 0 that leave room for the climb. Appendix B of the paper, as in its code, whose
-    index k is level k + 1 here.
+    times: n + 1 descending levels, as from process.times.  jump < n.  visits >= 1; 1 = no climbs.
+    Returns levels, neighbours in `times`.  The landings are the levels 1, 1 + jump, 1 + 2 jump, ... (counted from
+    data) that have room for a climb: appendix of the paper, as in its code, whose index k is our level k + 1.
     """
     steps = len(times) - 1
     if visits < 1 or jump < 1 or (visits > 1 and jump >= steps):
-        raise ValueError(f"jump = {jump}, visits = {visits}: jump in 1..{steps - 1}, for {steps} steps, and visits >= 1 expected")
-    landings = range(1, steps - jump + 1, jump)                     # heights above level 0, which is never left again
+        found = f"jump = {jump}, visits = {visits}, {steps} steps"
+        raise ValueError(f"{found}: visits >= 1, and jump >= 1 and below the steps expected")
+    landings = range(1, steps - jump + 1, jump)
     heights = []
     for height in range(steps, -1, -1):
         heights.append(height)
@@ -37,9 +37,10 @@ def repaint_path(times, jump=10, visits=10):
 def repaint_step(process, x_t, prediction, t, t_next, known, edit_mask, noise, step=None):
     """One step down: denoise inside the mask, put the noised truth outside it. RePaint, eq. 8a-8c and algorithm 1.
 
-    x_t, prediction, known, noise: (B, C, H, W).  edit_mask: bool (B, 1, H, W), True = may change.  step: as in `sample`.
-    Both halves land on the *same* level t_next, and the truth gets noise times s, a root: the paper's algorithm prints
-    level t and forgets the root. One noise serves both, since each pixel uses it once. At t_next = 0 the truth is exact.
+    Both halves land on the *same* level t_next; algorithm 1 prints level t for the truth, and forgets the root in its
+    s = sqrt(1 - alpha_bar). One noise serves both halves, since each pixel uses it once. At t_next = 0 it is exact.
+    x_t, prediction, known, noise: (B, C, H, W).  edit_mask: bool (B or 1, 1, H, W), True = may change.
+    step: as in `sample`.
     """
     painted = (step or process.step)(x_t, prediction, t, t_next, noise=noise)
     truth = process.corrupt(known, t_next, noise)
@@ -50,7 +51,7 @@ def repaint_step(process, x_t, prediction, t, t_next, known, edit_mask, noise, s
 def repaint(process, denoise, known, edit_mask, path, generator, step=None):
     """Walk the path from pure noise, yielding a State after every step; the last one holds the picture.
 
-    denoise: any callable (x_t, t) -> prediction.  known: (B, C, H, W), of which only the kept pixels are read.
+    denoise: any callable (x_t, t) -> prediction.  known: (B, C, H, W), of which only the kept pixels are used.
     edit_mask: bool (B or 1, 1, H, W), True = may change.  path: from repaint_path.  generator: a CPU torch.Generator.
     step: as in `sample`.  After a climb, x0_hat is still what the network last saw.
     """
@@ -58,7 +59,7 @@ def repaint(process, denoise, known, edit_mask, path, generator, step=None):
     x = normal_like(known, generator)
     for t, t_next in pairwise(path):
         noise = normal_like(known, generator)
-        if t_next > t:                                              # climb: forget a little, to agree better
+        if t_next > t:                                             # climb: forget a little, to agree better
             x = process.renoise(x, t, t_next, noise)
         else:
             prediction = denoise(x, t)

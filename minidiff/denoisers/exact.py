@@ -1,8 +1,8 @@
 """Denoisers in closed form: worlds so small that the best possible network can be written down, untrained.
 
 The best network predicts the mean of its training target given x_t. Targets are linear in x0 and eps, so all it takes
-is the mean of x0 given x_t. Each world also knows itself *given* some of its pixels: the truth that editors are measured by.
-All is computed in float64, where the world lives.
+is the mean of x0 given x_t. Each world also knows itself *given* some of its pixels: the truth to measure editors by.
+All is computed in float64, on the device of the world.
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ class World(ABC):
 
     @abstractmethod
     def posterior_mean(self, x_t, a, s):
-        """The mean of x0 given x_t = a x0 + s eps.  x_t: (B, C, H, W) float64.  a, s: (1, 1, 1, 1) or (B, 1, 1, 1)."""
+        """The mean of x0 given x_t = a x0 + s eps.  x_t: (B, C, H, W) float64.  a, s: as from signal_noise."""
 
     @abstractmethod
     def given(self, known, edit_mask):
@@ -35,7 +35,7 @@ class World(ABC):
             x = x_t.to(self.mean)
             a, s = process.signal_noise(t, x)
             x0_hat = self.posterior_mean(x, a, s)
-            eps_hat = torch.where(s > 0, (x - a * x0_hat) / s, 0)      # at t = 0, x_t says nothing of eps: its mean, 0
+            eps_hat = torch.where(s > 0, (x - a * x0_hat) / s, 0)      # x_t says nothing of eps at t = 0: mean 0
             return process.target(x0_hat, eps_hat).to(x_t)
 
         return denoise
@@ -66,11 +66,11 @@ class FiniteSet(World):
         a, s = a.flatten(1), s.flatten(1).clamp(min=1e-6)                              # (B|1, 1)
         images = self.images.flatten(1)                                                # (N, CHW)
         overlap = a * (x_t.flatten(1) @ images.T) - a**2 * images.square().sum(1) / 2  # (B, N), |x_t|^2 cancels
-        probability = (overlap / s**2 + self.weights.log()).softmax(1)                 # (B, N)
+        probability = (overlap / s**2 + self.weights.log()).softmax(1)    # (B, N)
         return (probability @ images).view_as(x_t)
 
     def given(self, known, edit_mask):
-        """The pictures that agree with `known` outside edit_mask (to 1e-6), with their weights. Raises if none does."""
+        """The pictures that agree with `known` outside edit_mask, to 1e-6, by their weights. Raises if none does."""
         check_known(self.mean, known, edit_mask)
         gap = torch.where(edit_mask.to(self.mean.device), 0, self.images - known.to(self.images))
         agree = gap.abs().flatten(1).amax(1) <= 1e-6                                   # (N,)
@@ -86,24 +86,25 @@ class FiniteSet(World):
 class Gaussian(World):
     """Pictures from one normal distribution: all that is linear in diffusion can be computed on it, on paper too.
 
-    mean: (C, H, W).  cov: (CHW, CHW), symmetric, no negative eigenvalue; directions without variance are allowed.
+    mean: (C, H, W).  cov: (CHW, CHW), symmetric, without negative eigenvalues; zero ones are allowed.
     """
 
     def __init__(self, mean, cov):
         if mean.ndim != 3 or cov.shape != (mean.numel(), mean.numel()):
-            raise ValueError(f"mean is {tuple(mean.shape)}, cov is {tuple(cov.shape)}: (C, H, W) and (CHW, CHW) expected")
+            found = f"mean is {tuple(mean.shape)}, cov is {tuple(cov.shape)}"
+            raise ValueError(f"{found}: (C, H, W) and (CHW, CHW) expected")
         self.mean, self.cov = mean.double(), cov.to(mean.device).double()
         values, vectors = torch.linalg.eigh(self.cov)
         scale = values.abs().max()
         if not torch.allclose(self.cov, self.cov.T) or (values < -1e-8 * scale).any():
             raise ValueError("cov must be symmetric, without negative eigenvalues")
-        spread = values > 1e-12 * scale                  # where there is no variance, x0 is the mean, whatever x_t says
-        self.variances, self.axes = values[spread], vectors[:, spread]                 # (K,), (CHW, K)
+        spread = values > 1e-12 * scale                   # along the other axes x0 is the mean, whatever x_t says
+        self.variances, self.axes = values[spread], vectors[:, spread]    # (K,), (CHW, K)
 
     def posterior_mean(self, x_t, a, s):
         """mean + cov a (a^2 cov + s^2)^-1 (x_t - a mean), along the axes of cov, where it is a number for each."""
         a, s = a.flatten(1), s.flatten(1)                                              # (B|1, 1)
-        gain = a * self.variances / (a**2 * self.variances + s**2)                     # (B|1, K)
+        gain = a * self.variances / (a**2 * self.variances + s**2)    # (B|1, K)
         centred = x_t.flatten(1) - a * self.mean.flatten()                             # (B, CHW)
         return self.mean + ((centred @ self.axes * gain) @ self.axes.T).view_as(x_t)
 
@@ -113,7 +114,7 @@ class Gaussian(World):
         mean_e + C_ek C_kk^-1 (known - mean_k) and C_ee - C_ek C_kk^-1 C_ke; e editable, k kept.
         """
         check_known(self.mean, known, edit_mask)
-        edit = edit_mask[0].expand_as(self.mean).flatten().to(self.mean.device)        # (CHW,)
+        edit = edit_mask[0].expand_as(self.mean).flatten().to(self.mean.device)    # (CHW,)
         keep = ~edit
         pull = self.cov[edit][:, keep] @ torch.linalg.pinv(self.cov[keep][:, keep], hermitian=True)
         mean, cov = known.to(self.mean).flatten().clone(), torch.zeros_like(self.cov)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .gaussian import Process, check_order, check_same_shape
+from minidiff.process.gaussian import Process, check_order, check_same_shape
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Flow(Process):
     def euler_step(self, x_t, v, t, t_next, noise=None):
         """Follow the velocity, straight, to a lower level: x_t + (t_next - t) v.
 
-        x_t, v: (B, C, H, W).  t_next < t.  A deterministic step needs no noise, but takes it, so that loops can call any step.
+        x_t, v: (B, C, H, W).  t_next < t.  noise is not used, but taken, so that loops can call any step alike.
         """
         check_order(t_next, t, "t_next", "t")
         check_same_shape(x_t=x_t, v=v)
@@ -57,9 +57,9 @@ class Flow(Process):
         return x_t + (s_next - s_t) * v
 
     def heun_step(self, x_t, v, v_next, t, t_next):
-        """Follow the mean of two velocities, v here and v_next where Euler's step would land: order 2 for two calls.
+        """Follow the mean of two velocities, v here and v_next where Euler's step lands: order 2, for two calls.
 
-        x_t + (t_next - t) (v + v_next) / 2.  Karras et al., 2206.00364, algorithm 1.  Shapes as in euler_step.
+        x_t + (t_next - t) (v + v_next) / 2.  Karras et al. (2206.00364), algorithm 1.  Shapes as in euler_step.
         """
         check_same_shape(v=v, v_next=v_next)
         return self.euler_step(x_t, (v + v_next) / 2, t, t_next)

@@ -12,13 +12,13 @@ import torch
 class Process(ABC):
     """A Gaussian corruption x_t = a x0 + s eps, with the steps that undo it.
 
-    Levels: t = 0 is data (a = 1, s = 0), the highest level is (nearly) pure noise. Every t is one level for the
-    whole batch or one for each picture, (B,). Pictures are (B, C, H, W), float32 or float64.
+    Levels: t = 0 is data (a = 1, s = 0), the highest level is pure noise, or nearly. Every t is one level for the
+    whole batch, or (B,), one for each picture. Pictures are (B, C, H, W), float32 or float64.
     """
 
     @abstractmethod
     def coefficients(self, t):
-        """a and s at the levels t: float64 tensors on the CPU, in and out. Raises ValueError outside the levels."""
+        """a and s at the levels t: float64 on the CPU, in and out. Raises ValueError outside the levels."""
 
     @abstractmethod
     def predict_x0(self, x_t, prediction, t):
@@ -41,20 +41,20 @@ class Process(ABC):
         """The level as a fraction 0..1 of the whole, which is what networks see."""
 
     def signal_noise(self, t, like):
-        """a and s at level t, with the dtype and device of `like`, ready to multiply it: (1, 1, 1, 1) or (B, 1, 1, 1)."""
+        """a and s at level t, ready to multiply `like`: its dtype and device, (1, 1, 1, 1) or (B, 1, 1, 1)."""
         if like.ndim != 4 or like.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"x is {tuple(like.shape)}, {like.dtype}: (B, C, H, W), float32 or float64 expected")
         t = t.cpu().double() if isinstance(t, torch.Tensor) else torch.tensor(t, dtype=torch.float64)
         if t.ndim > 1 or t.numel() not in (1, len(like)):
-            raise ValueError(f"t is {tuple(t.shape)}, x is {tuple(like.shape)}: one level, or one for each picture expected")
-        both = torch.stack(self.coefficients(t)).to(like)                              # in one trip to the device
+            raise ValueError(f"t is {tuple(t.shape)}, x is {tuple(like.shape)}: one level, or one a picture expected")
+        both = torch.stack(self.coefficients(t)).to(like)                           # in one trip to the device
         return both.view(2, -1, 1, 1, 1).unbind()
 
     def corrupt(self, x0, t, noise):
         """Draw x_t from q(x_t | x0): a x0 + s noise.
 
         x0, noise: (B, C, H, W).  t: the level to land on; at t = 0 the result is x0.
-        DDPM, eq. 4 (2006.11239); flow, eq. 1 of 2209.03003 with the noise at t = 1.
+        DDPM, eq. 4 (2006.11239); for a flow, the straight line of 2209.03003, eq. 1, with the noise at t = 1.
         """
         check_same_shape(x0=x0, noise=noise)
         a, s = self.signal_noise(t, x0)
@@ -63,9 +63,10 @@ class Process(ABC):
     def step(self, x_t, prediction, t, t_next, noise):
         """Draw x_{t_next} from q(x_{t_next} | x_t, x0_hat): one ancestral step, to any lower level.
 
-        a_next x0_hat + sqrt(s_next^2 - var) eps_hat + sqrt(var) noise,  var = s_next^2 (1 - (a_t s_next / (a_next s_t))^2).
+        a_next x0_hat + sqrt(s_next^2 - var) eps_hat + sqrt(var) noise,
+        var = s_next^2 (1 - (r s_next / s_t)^2),  r = a_t / a_next.
         x_t, prediction, noise: (B, C, H, W).  t, t_next: levels, t_next < t.  At t_next = 0 the result is x0_hat.
-        DDPM, eq. 6-7 (2006.11239), where a = sqrt(alpha_bar) and s = sqrt(1 - alpha_bar); for a flow, a = 1 - t and s = t.
+        DDPM, eq. 6-7 (2006.11239), where a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar); for a flow, a = 1 - t, s = t.
         """
         check_order(t_next, t, "t_next", "t")
         check_same_shape(x_t=x_t, noise=noise)
@@ -80,7 +81,7 @@ class Process(ABC):
         """Draw x_{t_up} from q(x_{t_up} | x_t): the climb, which adds noise and forgets.
 
         r x_t + sqrt(s_up^2 - r^2 s_t^2) noise,  r = a_up / a_t.
-        x_t, noise: (B, C, H, W).  t, t_up: levels, t_up > t.  DDPM, eq. 2 (2006.11239), for any number of levels at once.
+        x_t, noise: (B, C, H, W).  t, t_up: levels, t_up > t.  DDPM, eq. 2 (2006.11239), over any number of levels.
         """
         check_order(t, t_up, "t", "t_up")
         check_same_shape(x_t=x_t, noise=noise)

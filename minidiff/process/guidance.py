@@ -27,19 +27,19 @@ def dual_cfg(none, image, both, image_scale, text_scale):
 def rescaled_cfg(uncond, cond, scale, rescale=0.7):
     """cfg, brought back towards the contrast of the conditional prediction, since large scales over-expose.
 
-    rescale * guided * std(cond) / std(guided) + (1 - rescale) * guided.  Lin et al. (2305.08891), section 3.4; std over each picture.
-    uncond, cond: (B, C, H, W).  rescale 0: plain cfg; 1: exactly the contrast of cond.
+    rescale guided std(cond) / std(guided) + (1 - rescale) guided, std over each picture.  Lin et al. (2305.08891),
+    section 3.4.  uncond, cond: (B, C, H, W).  rescale 0: plain cfg; 1: exactly the contrast of cond.
     """
     guided = cfg(uncond, cond, scale)
     per_picture = dict(dim=(1, 2, 3), keepdim=True)
-    contrast = cond.std(**per_picture) / guided.std(**per_picture)                  # (B, 1, 1, 1)
+    contrast = cond.std(**per_picture) / guided.std(**per_picture)                 # (B, 1, 1, 1)
     return (rescale * contrast + 1 - rescale) * guided
 
 
 def guided(predict, cond, uncond, scale):
     """A denoise callable that guides `predict` with cfg: both branches go to the network in one batch.
 
-    predict: (x_t, t, condition) -> prediction.  cond, uncond: (B, ...) tensors of one shape.  At scale 1 only cond is evaluated.
+    predict: (x_t, t, condition) -> prediction.  cond, uncond: (B, ...), one shape.  At scale 1 only cond is asked.
     """
     if scale == 1:
         return lambda x_t, t: predict(x_t, t, cond)
@@ -53,9 +53,10 @@ def guided(predict, cond, uncond, scale):
 
 
 def drop_conditions(conditions, share, null, generator):
-    """Training for guidance: replace each condition by `null` with probability `share`, so that one network learns both.
+    """In training, replace each condition by `null` with probability `share`, so that one network learns both.
 
     conditions: a list, one a picture (captions, say).  2207.12598, algorithm 1, whose p_uncond is the share.
+    Raises ValueError unless 0 <= share <= 1.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share = {share}: a probability 0..1 expected")

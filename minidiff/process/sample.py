@@ -21,9 +21,9 @@ class State(NamedTuple):
 def sample(process, denoise, x, times, generator, step=None):
     """Walk x down the levels `times`, yielding a State after every step; the last one holds the picture.
 
-    denoise: any callable (x_t, t) -> prediction.  x: (B, C, H, W), noise at level times[0].  times: descending levels.
-    generator: a CPU torch.Generator; noise is drawn on the CPU, so that a seed gives the same picture everywhere.
-    step: any (x_t, prediction, t, t_next, noise=noise) -> x; ancestral unless given.
+    denoise: any callable (x_t, t) -> prediction.  x: (B, C, H, W), noise at level times[0].  times: descending.
+    generator: a CPU torch.Generator; noise is drawn on the CPU, so that a seed means the same noise everywhere.
+    step: any (x_t, prediction, t, t_next, noise=noise) -> x; process.step, the ancestral one, unless given.
     """
     step = step or process.step
     for t, t_next in pairwise(times):
@@ -41,7 +41,8 @@ def normal_like(x, generator):
 def heun(flow, denoise):
     """Heun's step for the loop, which asks denoise once more, where Euler's step lands: two network calls a step.
 
-    The last step is Euler's, as in Karras et al., 2206.00364, algorithm 1: networks are not trained at level 0.
+    flow: any process with euler_step and heun_step.  The last step is Euler's, as in Karras et al. (2206.00364),
+    algorithm 1: networks are not trained at level 0.
     """
 
     def step(x_t, v, t, t_next, noise=None):

@@ -51,7 +51,8 @@ def distance(samples):
 def test_resampling_brings_the_law_near_the_truth(process, ancestral):
     """Wasserstein-2, T=250, j=10, of 1,000 samples, visits 1 / 10 (250 / 2,410 network calls).
 
-    DDPM 1.07 / .10, Flow 1.08 / .10; DDIM 1.92 / .24, Euler 1.92 / .16. Sampling adds about .05: the exact figures are below.
+    DDPM 1.07 / .10, Flow 1.08 / .10; DDIM 1.92 / .24, Euler 1.92 / .16. Sampling blurs them by .05 to .1: the exact
+    figures are below.
     """
     times = process.times(250)
     once = distance(painted(process, ancestral, repaint_path(times, 10, 1), 1000))
@@ -67,7 +68,7 @@ def posterior_gain(a, s):
 
 
 def law(process, ancestral, path):
-    """Mean and covariance of RePaint's result, by propagating them: every step is linear here. No sampling, no step function."""
+    """Mean and covariance of RePaint's result, by propagating them, since every step is linear here: no sampling."""
     eye, hole = torch.eye(16).double(), torch.diag(EDIT.flatten().double())
     mean, cov = torch.zeros(16).double(), eye
     numbers = {t: [number.item() for number in process.signal_noise(t, KNOWN)] for t in set(path)}
@@ -100,12 +101,15 @@ def test_more_visits_are_nearer_and_slowing_down_is_not(process, ancestral):
     DDPM 1.08/.53/.18/.09/.06, .10, 1.09; Flow 1.08/.53/.18/.08/.05, .08, 1.09;
     DDIM 1.79/1.07/.41/.18/.08, .18, 1.79; Euler 1.80/1.08/.41/.18/.08, .18, 1.80.
     """
-    exact = lambda path: gaussian_wasserstein2(*law(process, ancestral, path), TRUTH.mean.flatten(), TRUTH.cov)
+
+    def exact(path):
+        return gaussian_wasserstein2(*law(process, ancestral, path), TRUTH.mean.flatten(), TRUTH.cov)
+
     times = process.times(250)
     by_visits = [exact(repaint_path(times, 10, visits)) for visits in (1, 2, 5, 10, 20)]
     assert all(fewer > 1.2 * more for fewer, more in pairwise(by_visits)) and by_visits[-1] < 0.12
     assert exact(repaint_path(times, 1, 10)) < 0.3
-    assert abs(exact(process.times(125)) - by_visits[0]) < 0.05      # twice the calls of this one, and nothing gained
+    assert abs(exact(process.times(125)) - by_visits[0]) < 0.05      # 250 calls gain nothing over 125
 
 
 def printed_step(wrong_level, wrong_root):
@@ -123,7 +127,7 @@ SLIPS = {"wrong level": (True, False), "wrong root": (False, True), "as printed"
 
 
 def worst_kept_noise():
-    """The largest factor by which the noise on kept pixels misses that of the exact conditional at the same level, s."""
+    """The largest factor by which the noise on kept pixels misses that of the exact conditional at the level, s."""
     process, factors = DDPM.linear(1000), []
     generator = torch.Generator().manual_seed(0)
     known = KNOWN.expand(2000, -1, -1, -1)
@@ -134,7 +138,7 @@ def worst_kept_noise():
     return max(factors)
 
 
-def test_algorithm_1_as_printed_puts_the_truth_on_another_level_than_the_network_is_told(monkeypatch):
+def test_algorithm_1_as_printed_puts_the_truth_on_another_level_than_the_hole(monkeypatch):
     """Factor between the noise on kept pixels and that of the exact conditional, T=1000 respaced to 20, worst level.
 
     Corrected 1.02; wrong level 1.9; wrong root 5.9; as printed 1.45.
@@ -148,8 +152,8 @@ def test_algorithm_1_as_printed_puts_the_truth_on_another_level_than_the_network
 def test_algorithm_1_as_printed_ends_further_from_the_exact_conditional(monkeypatch):
     """Wasserstein-2 in the hole, T=1000 respaced to 20, j=2, visits 10: corrected .25, wrong level .40, as printed .40.
 
-    Kept pixels, exact when corrected, come back changed, by up to .7 and .14. The missing root alone costs nothing *here* (.25):
-    an exact denoiser is glad of known pixels with less noise than they should have; a learned one has never seen any.
+    Kept pixels, exact when corrected, come back changed, by up to .7 and .14. The missing root alone costs nothing
+    *here* (.25): an exact denoiser is glad of known pixels with too little noise; a learned one has never seen any.
     """
     process = DDPM.linear(1000)
     path, truth = repaint_path(process.times(20), 2, 10), (TRUTH.mean.flatten()[5:11], TRUTH.cov[5:11, 5:11])
@@ -169,8 +173,8 @@ def test_algorithm_1_as_printed_ends_further_from_the_exact_conditional(monkeypa
 def test_visits_on_a_finite_set():
     """16 scenes of 4 left and 4 right halves, which agree with probability .85; the left half is known.
 
-    Total variation to the true conditional, 2,000 samples, DDPM, j=5: T=50, visits 1/4/10: .38/.23/.14; T=200, visits 1: .37.
-    Sampling with the exact conditional denoiser instead: .01.
+    Total variation to the true conditional, 2,000 samples, DDPM, j=5: T=50, visits 1/4/10: .38/.23/.14; T=200, visits
+    1: .37. Sampling with the exact conditional denoiser instead: .01.
     """
     halves = torch.where(torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0)) < 0.5, -1.0, 1.0)
     images = torch.stack([torch.cat([left, right], dim=-1) for left in halves[:4] for right in halves[4:]])
