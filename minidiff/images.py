@@ -1,7 +1,8 @@
 """Files <-> tensors, and every check of a picture or mask that comes in from outside.
 
-A picture is PIL RGB, or pixels: uint8 (B, 3, H, W), or x0: float (B, 3, H, W) in [-1, 1]. An edit_mask is bool
-(B, 1, H, W), True = may change. In a file white = may change; if it has transparent pixels, those may change instead.
+A picture is PIL RGB, or pixels: uint8 (B, 3, H, W), or x0: float (B, 3, H, W) in [-1, 1]. An edit_mask is
+bool (B, 1, H, W), True = may change. In a file white = may change; if it has transparent pixels, those may
+change instead.
 """
 
 import os
@@ -43,21 +44,21 @@ def load_image(source, resize=False):
 def load_mask(source):
     """A mask from outside, as bool (1, 1, H, W), True = may change.
 
-    source: a path or PIL picture (white = may change; with transparent pixels: transparent = may change), or a tensor.
-    Raises ImageError for what is no picture, or neither black and white nor transparent.
+    source: a path or PIL picture (white = may change; with transparent pixels: transparent = may change), or
+    a tensor. Raises ImageError for what is no picture, or neither black and white nor transparent.
     """
     if isinstance(source, torch.Tensor):
         return check_edit_mask(source)
     picture = still_picture(source, "edit_mask")
     if picture.has_transparency_data:
         opacity = np.asarray(picture.convert("RGBA"))[..., 3]
-        if opacity.min() < 255:                                     # an alpha channel full everywhere says nothing
+        if opacity.min() < 255:                                # an alpha channel full everywhere says nothing
             return torch.from_numpy(opacity < 128)[None, None]
     grey = np.asarray(to_rgb(picture).convert("L"))
     unclear = ((grey >= 32) & (grey < 224)).mean()
     if unclear > MAX_GREY:
         found = f"{name_of(source, 'edit_mask')} is neither black nor white in {unclear:.0%} of its pixels"
-        raise ImageError(f"{found}: a mask expected,\nwhite (or transparent) where it may change, black elsewhere")
+        raise ImageError(f"{found}: a mask expected,\nwhite or transparent where it may change, else black")
     return torch.from_numpy(grey >= 128)[None, None]
 
 
@@ -80,9 +81,10 @@ def load_pair(image, edit_mask, resize=False):
 
 
 def still_picture(source, role):
-    """A path, PIL picture or x0 (1, 3, H, W) as a decoded PIL picture of its own mode, rotated as its EXIF says.
+    """A path, PIL picture or x0 (1, 3, H, W) as a decoded PIL picture, its mode kept, rotated as EXIF says.
 
-    role: what to call it in a refusal, unless it is a file.  Raises ImageError for what is not one still picture.
+    role: what to call it in a refusal, unless it is a file.  Raises ImageError for what is not one still
+    picture.
     """
     if isinstance(source, torch.Tensor):
         return to_pil(check_x0(source, role))
@@ -112,25 +114,24 @@ def decode(path):
     except UnidentifiedImageError:
         found = "empty" if path.stat().st_size == 0 else "not a picture, or of an unknown format"
         raise ImageError(f"{path} is {found}: PNG, JPEG, WebP, BMP or GIF expected") from None
-    except Exception as error:                                      # decoders raise nearly anything on damaged files
+    except Exception as error:                               # decoders raise nearly anything on damaged files
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ImageError(f"{path} cannot be read ({reason}): a whole picture expected") from error
 
 
 def check_header(picture, name):
-    """Raise ImageError unless a picture, decoded or not, is still, of at most MAX_PIXELS and of one of MODES."""
+    """Raise ImageError unless a picture is still, of at most MAX_PIXELS and one of MODES; decodes nothing."""
     pixels = picture.width * picture.height
     if not 0 < pixels <= MAX_PIXELS:
         raise ImageError(f"{name} has {pixels:,} pixels: 1 to {MAX_PIXELS:,} expected")
-    still = picture.format == "MPO" or not getattr(picture, "is_animated", False)       # MPO: a phone's JPEG with a preview
-    if not still:
+    if getattr(picture, "is_animated", False) and picture.format != "MPO":     # MPO: a JPEG with a preview
         raise ImageError(f"{name} has {picture.n_frames} frames: a still picture expected")
     if picture.mode not in MODES:
-        raise ImageError(f"{name} is of mode {picture.mode}: grey or colour, 8 or 16 bits a channel, expected")
+        raise ImageError(f"{name} is of mode {picture.mode}: grey or colour, 8 or 16 bits each, expected")
 
 
 def to_rgb(picture):
-    """A picture of any of MODES as 8-bit RGB: 16-bit grey is divided by 257, opacity is dropped, not blended."""
+    """A picture of one of MODES as 8-bit RGB: 16-bit grey is divided by 257, opacity dropped, not blended."""
     if picture.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8)).convert("RGB")
     return picture.convert("RGBA").convert("RGB") if picture.has_transparency_data else picture.convert("RGB")
@@ -143,7 +144,7 @@ def good_size(width, height):
 
 
 def running_size(size, resize, name):
-    """The (width, height) to run at: `good_size`. Raises ImageError where that is another, and resize is False."""
+    """The size to run at, `good_size`; raises ImageError if that is another and resize is not True."""
     good = good_size(*size)
     if good != tuple(size) and not resize:
         wanted = f"sides that are multiples of {STEP} from {SMALLEST} to {LARGEST} expected"
@@ -205,8 +206,8 @@ def to_uint8(x0):
 def composite(known, edited, edit_mask):
     """Edited pixels where edit_mask is True, and elsewhere the known ones, identical.
 
-    known, edited: uint8 (B, 3, H, W), so that no rounding can touch a kept pixel.  edit_mask: bool (B or 1, 1, H, W).
-    Raises ImageError for other types, and shapes that do not fit.
+    known, edited: uint8 (B, 3, H, W), so that no rounding can touch a kept pixel.  edit_mask: bool (B or 1,
+    1, H, W). Raises ImageError for other types, and shapes that do not fit.
     """
     if known.dtype != torch.uint8 or edited.dtype != torch.uint8 or known.shape != edited.shape:
         found = f"known is {tuple(known.shape)} {known.dtype}, edited is {tuple(edited.shape)} {edited.dtype}"
@@ -224,18 +225,19 @@ def check_output(path):
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise ImageError(f"{path}: a name ending in .png expected:\nother formats change the pixels that an edit keeps")
+        raise ImageError(f"{path}: a name in .png expected,\nas other formats change the pixels that an edit keeps")
     try:
         if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
             raise OSError(0, "a folder, or a read-only file")
         TemporaryFile(dir=path.parent).close()
     except OSError as error:
-        raise ImageError(f"{path} cannot be written ({error.strerror}): a file in a writable folder expected") from None
+        found = f"{path} cannot be written ({error.strerror})"
+        raise ImageError(f"{found}: a file in a writable folder expected") from None
     return path
 
 
 def save_png(picture, path):
-    """Write a PIL picture as PNG, whole or not at all. Raises as check_output does, and OSError if the disk fails."""
+    """Write a PIL picture as PNG, whole or not at all. Raises as check_output; OSError if the disk fails."""
     buffer = BytesIO()
     picture.save(buffer, "PNG")
     write_atomically(check_output(path), buffer.getvalue())

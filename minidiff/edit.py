@@ -1,0 +1,131 @@
+"""One edit: a walk that can be watched, and what comes out of it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from minidiff.images import composite, to_pil, to_uint8, to_x0
+from minidiff.measure import preservation
+from minidiff.model import Model
+from minidiff.process.sample import State
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """What an edit gave: the picture, how well it kept what nobody asked to change, and what it cost.
+
+    images: PIL pictures, one unless more were generated.  uncomposited: the first, before kept pixels were
+    put back. edit_mask: bool (1, 1, H, W), True = could change.  measures: as `figures` has them; none where
+    nothing was kept. network_calls: passes of one picture through the network.  seconds: from the first step
+    to the last.
+    """
+
+    images: tuple[Image, ...]
+    uncomposited: Image
+    edit_mask: Tensor
+    measures: dict[str, float]
+    network_calls: int
+    seconds: float
+
+    @property
+    def image(self):
+        """The picture, or the first of several."""
+        return self.images[0]
+
+
+@dataclass
+class Edit:
+    """An edit, checked and ready: iterate over it to watch each State, ask for its `result()`.
+
+    known: uint8 (B, 3, H, W).  edit_mask: bool (1, 1, H, W).
+    walk: (model, x0, edit_mask, generator=...) -> the States, by a control mechanism with its options.
+    """
+
+    model: Model
+    known: Tensor
+    edit_mask: Tensor
+    walk: Callable[..., Iterator[State]]
+    seed: int = 0
+    outcome: EditResult | None = field(default=None, init=False)
+
+    def __iter__(self):
+        """Yield every State, the last of which holds the picture; none where nothing may change."""
+        x, device, calls, start = to_x0(self.known), self.model.device, [0], perf_counter()
+        if self.edit_mask.any():
+            with self.model.counted() as calls:
+                walk = self.walk(self.model, x.to(device), self.edit_mask.to(device), generator=self.noise())
+                for state in walk:
+                    yield state
+                    x = state.x
+        self.outcome = self.judge(to_uint8(x.cpu()), calls[0], perf_counter() - start)
+
+    def __len__(self):
+        """The number of States: a walk over the smallest picture, with a network that does nothing, tells."""
+        if not self.edit_mask.any():
+            return 0
+        tiny, anywhere = torch.zeros(1, 3, 8, 8), torch.ones(1, 1, 8, 8, dtype=torch.bool)
+        return sum(1 for _ in self.walk(Rehearsal(self.model), tiny, anywhere, generator=self.noise()))
+
+    def result(self):
+        """The EditResult, after a walk to the end if there was none yet."""
+        if self.outcome is None:
+            for _ in self:
+                pass
+        return self.outcome
+
+    def noise(self):
+        """The source of all the noise of a walk: the same for the same seed, on any device."""
+        return torch.Generator().manual_seed(self.seed)
+
+    def judge(self, edited, network_calls, seconds):
+        """Put the kept pixels back, identical, and measure.  edited: uint8 (B, 3, H, W)."""
+        final = composite(self.known, edited, self.edit_mask)
+        measures = {} if self.edit_mask.all() else figures(self.known, edited, final, self.edit_mask)
+        images = tuple(to_pil(x0) for x0 in to_x0(final))
+        uncomposited = to_pil(to_x0(edited[:1]))
+        return EditResult(images, uncomposited, self.edit_mask, measures, network_calls, seconds)
+
+
+class Rehearsal:
+    """A model whose network does nothing."""
+
+    def __init__(self, model):
+        self.process, self.size = model.process, model.size
+
+    def denoiser(self, prompts, scale=1.0):
+        """A denoise callable that predicts what it was given."""
+        return lambda x_t, t: x_t
+
+
+def figures(known, edited, final, edit_mask):
+    """What an edit is judged by where no truth is known, name -> figure.
+
+    psnr, max_diff, changed: `measure.preservation` of the kept pixels; uncomposited_...: the same before they
+    were put back.  edge: as in `edge_contrast`.  known, edited, final: uint8 (1, 3, H, W).
+    """
+    known, edited, final = to_x0(known), to_x0(edited), to_x0(final)
+    kept, before = preservation(known, final, edit_mask), preservation(known, edited, edit_mask)
+    names = ("psnr", "max_diff", "changed")
+    measures = {name: getattr(kept, name).item() for name in names}
+    measures |= {f"uncomposited_{name}": getattr(before, name).item() for name in names}
+    return measures | {"edge": edge_contrast(final, edit_mask)}
+
+
+def edge_contrast(x0, edit_mask):
+    """Mean |step| across the mask's edge / mean |step| between kept neighbours: about 1 where no edge shows.
+
+    x0: (1, C, H, W).  edit_mask: bool (1, 1, H, W).  nan where there is no edge, or no two kept pixels
+    differ.
+    """
+    across, inside = [], []
+    for axis in (2, 3):
+        step = x0.diff(dim=axis).abs().mean(1, keepdim=True)
+        crossing, kept = edit_mask.diff(dim=axis), ~edit_mask                             # diff of bools: xor
+        both_kept = kept.narrow(axis, 1, step.shape[axis]) & kept.narrow(axis, 0, step.shape[axis])
+        across.append(step[crossing])
+        inside.append(step[both_kept])
+    return (torch.cat(across).mean() / torch.cat(inside).mean()).nan_to_num(posinf=torch.nan).item()

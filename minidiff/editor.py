@@ -1,0 +1,111 @@
+"""The editor: networks and a control mechanism plugged together. PIL in; out a picture and its measures.
+
+    editor = Editor.load("town-ddpm")
+    result = editor.inpaint("street.png", "hole.png", "a red house on a summer day")
+    result.image.save("edited.png")
+"""
+
+import warnings
+from functools import partial
+from inspect import Parameter, signature
+
+import torch
+
+from minidiff.control import controls
+from minidiff.control.outpaint import outpaint_canvas
+from minidiff.edit import Edit
+from minidiff.familiar import unlike_toytown
+from minidiff.images import ImageError, across, good_size, load_image, load_pair, to_tensor, to_uint8
+from minidiff.model import Model
+
+
+class Editor:
+    """Generate, inpaint and outpaint with one model: the task is the verb, the control mechanism an argument.
+
+    Each verb returns an EditResult; its twin `begin_...` takes the same arguments and returns the Edit, to be
+    watched. Options of all verbs: seed, of all noise: the same seed gives the same picture; strict: unknown
+    words in a prompt raise ValueError, where otherwise a warning names them. `options(task)` lists those of
+    the control mechanisms.
+    """
+
+    def __init__(self, model):
+        self.model = model
+
+    @classmethod
+    def load(cls, name="town-ddpm", device="auto"):
+        """The editor for weights, by name in data/weights or by path; device: auto, cpu, cuda or mps.
+
+        Raises CheckpointError for files that are missing, damaged or do not fit, ValueError for an absent
+        device.
+        """
+        return cls(Model.load(name, device))
+
+    def generate(self, prompt="", n=1, **options):
+        """Draw n pictures of what the prompt says, "" = anything."""
+        return self.begin_generate(prompt, n, **options).result()
+
+    def inpaint(self, image, edit_mask, prompt=None, **options):
+        """Fill the part of a picture that edit_mask marks: True, white or transparent = may change.
+
+        image: path, PIL picture or x0 (1, 3, H, W).  edit_mask: path, PIL picture or bool (1, 1, H, W), of
+        its size. prompt: what the whole picture shows, None = anything.  Options: resize: bring the two to
+        the nearest size that runs; control: its name.  Raises ValueError for bad pictures, masks and options.
+        """
+        return self.begin_inpaint(image, edit_mask, prompt, **options).result()
+
+    def outpaint(self, image, left=0, right=0, top=0, bottom=0, prompt=None, **options):
+        """Paint on beyond the edges of a picture, by so many pixels a side. The rest as in `inpaint`."""
+        return self.begin_outpaint(image, left, right, top, bottom, prompt, **options).result()
+
+    def begin_generate(self, prompt="", n=1, *, control="free", **options):
+        """`generate`, as an Edit to watch."""
+        if n < 1:
+            raise ValueError(f"n = {n}: 1 picture or more expected")
+        side = self.model.size
+        blank, everywhere = torch.zeros(n, 3, side, side), torch.ones(1, 1, side, side, dtype=torch.bool)
+        return self._begin("generate", control, blank, everywhere, prompt, **options)
+
+    def begin_inpaint(self, image, edit_mask, prompt=None, *, control="repaint", resize=False, **options):
+        """`inpaint`, as an Edit to watch."""
+        picture, edit_mask = load_pair(image, edit_mask, resize)
+        x0 = to_tensor(picture)
+        self._warn_if_strange(x0, edit_mask)
+        return self._begin("inpaint", control, x0, edit_mask, prompt, **options)
+
+    def begin_outpaint(self, image, left=0, right=0, top=0, bottom=0, prompt=None, *, control="repaint",
+                       resize=False, **options):
+        """`outpaint`, as an Edit to watch."""
+        x0 = to_tensor(load_image(image, resize))
+        self._warn_if_strange(x0, torch.zeros_like(x0[:, :1], dtype=torch.bool))
+        canvas, edit_mask = outpaint_canvas(x0, left, right, top, bottom)
+        size = canvas.shape[:1:-1]
+        if good_size(*size) != tuple(size):
+            wanted = f"sides that are multiples of 8, up to 512, expected, such as {across(good_size(*size))}"
+            raise ImageError(f"the picture would become {across(size)}: {wanted}")
+        return self._begin("outpaint", control, canvas, edit_mask, prompt, **options)
+
+    def _begin(self, task, control, x0, edit_mask, prompt, *, seed=0, strict=False, **options):
+        there = controls(task)
+        if control not in there:
+            raise ValueError(f'control "{control}": one of {", ".join(there)} expected for {task}')
+        takes = options_of(there[control])
+        unknown = [name for name in options if name not in takes]
+        if unknown:
+            listed = ", ".join(["seed", "strict", *takes])
+            raise ValueError(f"{task} by {control} has no option {', '.join(unknown)}:\n{listed} expected")
+        if strict:
+            self.model.check_prompt(prompt or "")
+        walk = partial(there[control], prompt=prompt or "", **options)
+        return Edit(self.model, to_uint8(x0), edit_mask, walk, seed)
+
+    def _warn_if_strange(self, x0, edit_mask):
+        reason = unlike_toytown(x0, edit_mask) if self.model.data == "town" else None
+        if reason:
+            advice = "expect Toytown's shapes and colours in the edit, whatever stands around it"
+            warnings.warn(f"this picture is nothing like Toytown ({reason}):\n{advice}", stacklevel=4)
+
+
+def options_of(control):
+    """The options of a control mechanism, with their defaults: the keywords of its function."""
+    keywords = {name: each for name, each in signature(control).parameters.items() if name != "generator"}
+    return {name: each.default for name, each in keywords.items() if each.kind is Parameter.KEYWORD_ONLY}
