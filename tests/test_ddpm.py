@@ -14,7 +14,8 @@ def draw(*shape, seed=0):
 
 def test_linear_table_is_the_product_of_the_papers_betas():
     process, product = DDPM.linear(1000), 1.0
-    assert process.alpha_bar.dtype == torch.float64 and process.alpha_bar.shape == (1001,) and process.T == 1000
+    assert process.alpha_bar.dtype == torch.float64
+    assert process.alpha_bar.shape == (1001,) and process.T == 1000
     for t in range(1001):
         if t > 0:
             product *= 1 - (1e-4 + (0.02 - 1e-4) * (t - 1) / 999)
@@ -24,7 +25,7 @@ def test_linear_table_is_the_product_of_the_papers_betas():
 
 def test_linear_ends_in_the_same_noise_for_any_number_of_levels():
     ends = [math.log(DDPM.linear(T).alpha_bar[-1].item()) for T in (100, 250, 1000)]
-    assert max(ends) - min(ends) < 1.2                               # -10.1 to -11.2; unscaled, T=100 ends at -1.0
+    assert max(ends) - min(ends) < 1.2                          # -10.1 to -11.2; unscaled, T=100 ends at -1.0
 
 
 def test_cosine_table_follows_the_cosine_up_to_the_clip():
@@ -48,7 +49,8 @@ def test_step_is_the_posterior_in_the_papers_form(process, stride):
         alpha = bar / bar_next
         beta = 1 - alpha
         x0_hat = (x_t - math.sqrt(1 - bar) * eps) / math.sqrt(bar)
-        mean = math.sqrt(bar_next) * beta / (1 - bar) * x0_hat + math.sqrt(alpha) * (1 - bar_next) / (1 - bar) * x_t
+        mean = math.sqrt(bar_next) * beta / (1 - bar) * x0_hat
+        mean = mean + math.sqrt(alpha) * (1 - bar_next) / (1 - bar) * x_t
         deviation = math.sqrt((1 - bar_next) / (1 - bar) * beta)
         # x0_hat itself reaches thousands at the cosine's noisy end, so the error is relative there.
         error = (process.step(x_t, eps, t, t_next, noise) - mean - deviation * noise).abs().max()
@@ -61,7 +63,8 @@ def test_ddim_step_with_eta_1_is_the_ancestral_step(predicts):
     x_t, prediction, noise = draw(2, 3, 4, 4), draw(2, 3, 4, 4, seed=1), draw(2, 3, 4, 4, seed=2)
     for t, t_next in [(250, 249), (250, 100), (101, 100), (30, 3), (2, 1), (1, 0), (200, 0)]:
         ancestral = process.step(x_t, prediction, t, t_next, noise)
-        assert (process.ddim_step(x_t, prediction, t, t_next, eta=1, noise=noise) - ancestral).abs().max() < 1e-10
+        ddim = process.ddim_step(x_t, prediction, t, t_next, eta=1, noise=noise)
+        assert (ddim - ancestral).abs().max() < 1e-10
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
@@ -91,7 +94,8 @@ def test_an_x0_network_takes_the_same_step_as_an_eps_network():
     x_t, eps, noise = draw(2, 3, 4, 4), draw(2, 3, 4, 4, seed=1), draw(2, 3, 4, 4, seed=2)
     for t, t_next in [(250, 200), (17, 16), (1, 0)]:
         x0_hat = by_eps.predict_x0(x_t, eps, t)
-        assert (by_x0.step(x_t, x0_hat, t, t_next, noise) - by_eps.step(x_t, eps, t, t_next, noise)).abs().max() < 1e-10
+        difference = by_x0.step(x_t, x0_hat, t, t_next, noise) - by_eps.step(x_t, eps, t, t_next, noise)
+        assert difference.abs().max() < 1e-10
 
 
 def test_times_are_distinct_levels_from_T_to_0_for_every_number_of_steps():

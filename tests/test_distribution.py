@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from minidiff.measure.distribution import frequencies, gaussian_wasserstein2, matrix_root, mean_and_cov, total_variation
+from minidiff.measure.distribution import (
+    frequencies,
+    gaussian_wasserstein2,
+    matrix_root,
+    mean_and_cov,
+    total_variation,
+)
 
 
 def draw(*shape, seed=0):
@@ -20,7 +26,8 @@ def test_total_variation_is_the_largest_difference_of_an_event():
     events = [[i for i in range(4) if bits >> i & 1] for bits in range(16)]
     largest = max((p[event].sum() - q[event].sum()).item() for event in events)
     assert abs(total_variation(p, q) - largest) < 1e-6
-    assert total_variation(p, p) == 0 and total_variation(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])) == 1
+    assert total_variation(p, p) == 0
+    assert total_variation(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])) == 1
     with pytest.raises(ValueError, match=r"p is \(4,\), q is \(3,\)"):
         total_variation(p, q[:3])
 

@@ -17,7 +17,7 @@ STRIDES = [(1.0, 0.75), (0.75, 0.749), (0.5, 0.1), (0.1, 0.0), (1.0, 0.0)]
 
 
 def test_the_gaussian_step_without_variance_is_eulers():
-    """a_next x0_hat + s_next eps_hat, the shared step at variance 0, for x0_hat and eps_hat on the line through x_t."""
+    """The shared step at variance 0: a_next x0_hat + s_next eps_hat, both on the line through x_t along v."""
     x_t, v = draw(2, 3, 4, 4), draw(2, 3, 4, 4, seed=1)
     for t, t_next in STRIDES:
         x0_hat, eps_hat = x_t - t * v, x_t + (1 - t) * v
@@ -30,7 +30,7 @@ def test_the_ancestral_step_without_noise_falls_short_of_eulers_by_its_variance(
     x_t, v = draw(2, 3, 4, 4), draw(2, 3, 4, 4, seed=1)
     for t, t_next in STRIDES:
         eps_hat = x_t + (1 - t) * v
-        kept = (1 - t) / (1 - t_next) * t_next**2 / t                # = sqrt(s_next^2 - var), worked out by hand
+        kept = (1 - t) / (1 - t_next) * t_next**2 / t             # = sqrt(s_next^2 - var), worked out by hand
         step = FLOW.step(x_t, v, t, t_next, torch.zeros_like(x_t))
         assert (step + (t_next - kept) * eps_hat - FLOW.euler_step(x_t, v, t, t_next)).abs().max() < 1e-10
 

@@ -1,4 +1,4 @@
-"""The shared steps, each against a computation that does not know the formula it checks, to 1e-10 in float64."""
+"""The shared steps, each against a computation that does not know its formula, to 1e-10 in float64."""
 
 import math
 
@@ -31,7 +31,7 @@ def level_numbers(process, t):
 
 
 def conditioned(process, x0, x_t, t, t_next):
-    """Mean and deviation of x_next given x_t and x0, by Bayes' rule on precisions: prior from x0, likelihood of x_t."""
+    """Mean and deviation of x_next given x_t and x0, by Bayes' rule: prior from x0, likelihood of x_t."""
     (a, s), (a_next, s_next) = level_numbers(process, t), level_numbers(process, t_next)
     r = a / a_next
     climb = s**2 - (r * s_next) ** 2                                 # variance added between t_next and t
@@ -85,14 +85,15 @@ def test_step_to_level_0_is_x0_hat(process, levels):
 
 @CASES
 def test_renoise_composes_with_corrupt_and_with_itself(process, levels):
-    """The climb's two numbers, read off with x = 1 or noise = 1, turn the law of level t into that of level t_up."""
+    """The climb's two numbers, read off with x = 1 or noise = 1, turn the law of t into that of t_up."""
     one, zero = torch.ones(1, 1, 1, 1, dtype=torch.float64), torch.zeros(1, 1, 1, 1, dtype=torch.float64)
     t_up, middle, t = levels[0], levels[2], levels[3]
 
     def numbers(low, high):
         return process.renoise(one, low, high, zero).item(), process.renoise(zero, low, high, one).item()
 
-    (a, s), (a_up, s_up), (shrink, fresh) = level_numbers(process, t), level_numbers(process, t_up), numbers(t, t_up)
+    (a, s), (a_up, s_up) = level_numbers(process, t), level_numbers(process, t_up)
+    shrink, fresh = numbers(t, t_up)
     assert abs(shrink * a - a_up) < 1e-10
     assert abs((shrink * s) ** 2 + fresh**2 - s_up**2) < 1e-10
     (first, first_fresh), (second, second_fresh) = numbers(t, middle), numbers(middle, t_up)
@@ -102,7 +103,7 @@ def test_renoise_composes_with_corrupt_and_with_itself(process, levels):
 
 @CASES
 def test_renoise_by_monte_carlo(process, levels):
-    """100,000 pictures corrupted to t, then climbed to t_up, are corrupted to t_up: mean and deviation to .015."""
+    """100,000 pictures corrupted to t, then climbed to t_up: mean and deviation of t_up, to .015."""
     x0 = torch.full((100_000, 1, 1, 1), 0.7, dtype=torch.float64)
     t, t_up = levels[3], levels[1]
     x = process.renoise(process.corrupt(x0, t, draw(*x0.shape)), t, t_up, draw(*x0.shape, seed=1))
@@ -117,7 +118,8 @@ def test_prediction_and_predict_x0_are_inverse(process, levels):
     for t in levels:
         prediction = process.prediction(x_t, x0, t)
         assert (process.predict_x0(x_t, prediction, t) - x0).abs().max() < 1e-10
-        assert (process.prediction(x_t, process.predict_x0(x_t, prediction, t), t) - prediction).abs().max() < 1e-10
+        there = process.predict_x0(x_t, prediction, t)
+        assert (process.prediction(x_t, there, t) - prediction).abs().max() < 1e-10
 
 
 @CASES
@@ -147,14 +149,16 @@ def test_a_level_for_each_picture_equals_one_at_a_time(process, levels):
         assert torch.equal(together["prediction"][i], process.prediction(x, p, t)[0])
 
 
-@pytest.mark.parametrize("process", [DDPM.linear(1000), DDPM.cosine(1000), Flow()], ids=["linear", "cosine", "flow"])
+@pytest.mark.parametrize(
+    "process", [DDPM.linear(1000), DDPM.cosine(1000), Flow()], ids=["linear", "cosine", "flow"]
+)
 def test_float32_steps_are_finite_between_all_levels(process):
     """Rounding must not put a negative number under a root, for neighbours and for the longest strides."""
     times = process.times(1000)
     below = [times[i + 1 :: 97] + times[-1:] for i in range(len(times) - 1)]
     high = torch.tensor([t for t, lower in zip(times, below) for _ in lower])
     low = torch.tensor([t_next for lower in below for t_next in lower])
-    x, noise = draw(len(high), 1, 1, 1, dtype=torch.float32), draw(len(high), 1, 1, 1, seed=1, dtype=torch.float32)
+    x, noise = (draw(len(high), 1, 1, 1, seed=seed, dtype=torch.float32) for seed in (0, 1))
     assert process.step(x, 0.5 * noise, high, low, noise).isfinite().all()
     assert process.renoise(x, low, high, noise).isfinite().all()
     if isinstance(process, DDPM):
@@ -180,12 +184,12 @@ def test_bad_use_is_refused_with_expected_and_actual(process, levels):
         (lambda: process.corrupt(x, beyond, x), "levels"),
         (lambda: process.corrupt(x, -1, x), "levels"),
         (lambda: process.corrupt(x, float("nan"), x), "levels"),
-        (lambda: process.corrupt(x, torch.tensor([low, low, low]), x), "one level, or one a picture"),
+        (lambda: process.corrupt(x, torch.tensor([low, low, low]), x), "one level, or (B,), expected"),
         (lambda: process.corrupt(x, low, x[:1]), "noise is (1, 3, 4, 4): the same shape"),
         (lambda: process.step(x, x[:, :1], high, low, x), "prediction is (2, 1, 4, 4): the same shape"),
         (lambda: process.step(x, x, high, low, x[:1]), "noise is (1, 3, 4, 4): the same shape"),
         (lambda: process.corrupt(x[0], low, x[0]), "(B, C, H, W)"),
-        (lambda: process.corrupt(x.half(), low, x.half()), "float32 or float64"),
+        (lambda: process.corrupt(x.half(), low, x.half()), "float32 or 64"),
         (lambda: process.times(0), "steps = 0"),
     ]
     for call, words in bad:

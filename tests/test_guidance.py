@@ -7,7 +7,8 @@ from minidiff.process.guidance import cfg, drop_conditions, dual_cfg, guided, re
 
 
 def draw(seed, *shape):
-    return torch.randn(*(shape or (2, 3, 4, 4)), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*(shape or (2, 3, 4, 4)), generator=generator, dtype=torch.float64)
 
 
 def test_cfg_scales():

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from minidiff.control.masks import MASKS, alternating_lines, box, distance_to_segments, expand, half, super_resolve
+from minidiff.control.masks import (
+    MASKS,
+    alternating_lines,
+    box,
+    distance_to_segments,
+    expand,
+    half,
+    super_resolve,
+)
 
 
 def seeded(seed=0):
@@ -27,16 +35,17 @@ def test_a_seed_decides_the_mask(name):
     assert torch.equal(masks[0], masks[2]) != by_chance
 
 
-@pytest.mark.parametrize(
-    "name, low, high", [("wide", 0.37, 0.47), ("narrow", 0.2, 0.3), ("scribble", 0.05, 0.11), ("box", 0.11, 0.17)]
-)
+@pytest.mark.parametrize("name, low, high", [
+    ("wide", 0.37, 0.47), ("narrow", 0.2, 0.3), ("scribble", 0.05, 0.11), ("box", 0.11, 0.17),
+])
 def test_the_mean_share_that_may_change(name, low, high):
     share = torch.stack([MASKS[name](64, 64, seeded(seed)).float().mean() for seed in range(40)]).mean()
     assert low < share < high
 
 
 def test_six_masks_of_the_paper_and_two_more():
-    assert list(MASKS) == ["wide", "narrow", "super_resolve", "alternating_lines", "half", "expand", "scribble", "box"]
+    names = "wide narrow super_resolve alternating_lines half expand scribble box"
+    assert list(MASKS) == names.split()
 
 
 def test_super_resolve_keeps_every_second_pixel_each_way():

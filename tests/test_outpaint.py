@@ -21,7 +21,8 @@ def picture(*shape, dtype=torch.float64):
 def test_canvas_holds_the_image_and_the_rest_may_change():
     image = picture(2, 3, 5, 7)
     canvas, edit_mask = outpaint_canvas(image, left=1, right=2, top=3, bottom=4)
-    assert canvas.shape == (2, 3, 12, 10) and edit_mask.shape == (2, 1, 12, 10) and edit_mask.dtype == torch.bool
+    assert canvas.shape == (2, 3, 12, 10)
+    assert edit_mask.shape == (2, 1, 12, 10) and edit_mask.dtype == torch.bool
     assert torch.equal(canvas[:, :, 3:8, 1:8], image) and not edit_mask[:, :, 3:8, 1:8].any()
     assert edit_mask.sum() == 2 * (12 * 10 - 5 * 7)
     assert (canvas * edit_mask).abs().max() == 0
@@ -67,11 +68,12 @@ def test_one_batch_of_windows_window_by_window():
     x, t = picture(2, 3, 8, 12), torch.tensor([0.5, 0.25])
     windowed(lambda x_t, t: seen.append((x_t, t)) or x_t, 8, 4)(x, t)
     (batch, levels), = seen
-    assert torch.equal(batch, torch.cat([x[..., :8], x[..., 4:]])) and levels.tolist() == [0.5, 0.25, 0.5, 0.25]
+    assert torch.equal(batch, torch.cat([x[..., :8], x[..., 4:]]))
+    assert levels.tolist() == [0.5, 0.25, 0.5, 0.25]
 
 
 def test_windows_that_disagree_are_blended_evenly():
-    """The first window says 0, the second 1: the answer rises from 0 to 1 in equal steps over the pixels they share."""
+    """The first window says 0, the second 1: over the pixels they share, the answer rises in equal steps."""
     verdict = torch.cat([torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)]).double()
     blend = windowed(lambda x_t, t: verdict, 8, 4)(picture(1, 1, 8, 12), 0.5)[0, 0]
     expected = torch.tensor([0, 0, 0, 0, 1, 2, 3, 4, 5, 5, 5, 5]).double() / 5
@@ -103,5 +105,6 @@ def test_a_canvas_no_larger_than_the_training_size_needs_no_windows():
 
     model = SimpleNamespace(process=Flow(), size=16, denoiser=lambda prompts, scale: denoise)
     canvas, edit_mask = outpaint_canvas(picture(1, 3, 8, 8), left=4)
-    list(controls("outpaint")["repaint"](model, canvas, edit_mask, "", generator=seeded(), steps=4, jump=1, visits=1))
+    editor = controls("outpaint")["repaint"]
+    list(editor(model, canvas, edit_mask, "", generator=seeded(), steps=4, jump=1, visits=1))
     assert set(sizes) == {(1, 3, 8, 12)}

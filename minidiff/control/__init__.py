@@ -1,9 +1,10 @@
 """The control mechanism: what may change, and what must not. One editor a file.
 
-Each file registers its editors for a task under a name, so adding or deleting a file adds or removes its editors.
-An editor is a function (model, image, edit_mask, prompt, *, generator, ...) that yields States; its other keywords
-are the options of that control. `model` offers `.process`, `.size` (the side, in pixels, that it was trained at) and
-`.denoiser(prompts, scale)`, a denoise callable with guidance and one prompt for each picture bound to it.
+Each file registers its editors for a task under a name: add or delete a file, and its editors come or go.
+An editor is a function (model, image, edit_mask, prompt, *, generator, ...) that yields States; its other
+keywords are the options of that control. `model` offers `.process`, `.size` (the side, in pixels, that it was
+trained at) and `.denoiser(prompts, scale)`, a denoise callable with guidance and one prompt for each picture
+bound to it.
 """
 
 from importlib import import_module

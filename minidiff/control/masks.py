@@ -1,7 +1,7 @@
 """Masks to edit under: the six of RePaint (2201.09865, section 5), a scribble and a box.
 
-Each maker is (height, width, generator) -> edit_mask, bool (1, 1, H, W), True = may change. The generator is a CPU
-torch.Generator; masks without chance ignore it. MASKS has them all by name.
+Each maker is (height, width, generator) -> edit_mask, bool (1, 1, H, W), True = may change. The generator is
+a CPU torch.Generator; masks without chance ignore it. MASKS has them all by name.
 """
 
 from math import pi
@@ -10,7 +10,7 @@ import torch
 
 
 def wide(height, width, generator=None):
-    """Three broad brush strokes and a box, .25 to .6 of the picture, in the spirit of LaMa's masks (2109.07161)."""
+    """Three broad brush strokes and a box, .25 to .6 of the picture, after LaMa's masks (2109.07161)."""
     brush = min(height, width) / 5
     return strokes(3, brush, height, width, generator) | box(height, width, generator)
 
@@ -69,19 +69,19 @@ MASKS = {maker.__name__: maker for maker in MAKERS}
 
 
 def strokes(count, brush, height, width, generator):
-    """`count` brush strokes, each a chain of 8 points that wanders off from near the middle: bool (1, 1, H, W).
+    """`count` brush strokes, each a chain of 8 points that wanders off from the middle: bool (1, 1, H, W).
 
     brush: the stroke's width in pixels.
     """
     start = (0.15 + 0.7 * torch.rand(count, 1, 2, generator=generator)) * torch.tensor([height, width])
     turns = (torch.rand(count, 7, generator=generator) - 0.5) * 0.6 * pi
-    turns[:, 0] = 2 * pi * torch.rand(count, generator=generator)                      # the first points anywhere
+    turns[:, 0] = 2 * pi * torch.rand(count, generator=generator)                  # the first points anywhere
     angle = turns.cumsum(1)                                                            # (count, 7)
     length = min(height, width) * (0.07 + 0.1 * torch.rand(count, 7, 1, generator=generator))
     moves = length * torch.stack([angle.sin(), angle.cos()], dim=2)    # (count, 7, 2)
     points = torch.cat([start, start + moves.cumsum(1)], dim=1)    # (count, 8, 2)
     distance = distance_to_segments(points[:, :-1].flatten(0, 1), points[:, 1:].flatten(0, 1), height, width)
-    return (distance.amin(0) <= max(brush / 2, 0.75))[None, None]                      # at least about a pixel wide
+    return (distance.amin(0) <= max(brush / 2, 0.75))[None, None]                # at least about a pixel wide
 
 
 def distance_to_segments(start, end, height, width):

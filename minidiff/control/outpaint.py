@@ -1,6 +1,6 @@
 """Outpainting: grow the canvas, and the new part is the mask. The rest is inpainting.
 
-A canvas larger than the network was trained on is denoised in overlapping windows, whose predictions are averaged.
+A canvas larger than the network was trained on is denoised in windows that overlap and are averaged.
 """
 
 from math import ceil
@@ -26,7 +26,7 @@ def outpaint_canvas(image, left=0, right=0, top=0, bottom=0):
 
 
 def window_starts(length, size, overlap):
-    """Where windows of `size` start, evenly spread, to cover `length`, with neighbours that share `overlap` or more.
+    """Where windows of `size` start to cover `length`, evenly spread, neighbours sharing `overlap` or more.
 
     0 <= overlap < size.  One window, at 0, where length <= size.
     """
@@ -51,10 +51,10 @@ def tent(length, like):
 
 
 def windowed(denoise, size, overlap):
-    """Wrap denoise for pictures larger than it was trained on: average its predictions over overlapping windows.
+    """Wrap denoise for pictures larger than it was trained on: average its predictions over windows.
 
-    sum of w_i prediction_i / sum of w_i, over the windows i that see a pixel, as in MultiDiffusion (2302.08113), eq. 5.
-    w fades towards the ends of a window, so that no seam shows. All windows go to denoise in one batch, window by
+    sum of w_i prediction_i / sum of w_i over windows that see a pixel: MultiDiffusion, eq. 5 (2302.08113);
+    w fades towards the ends of a window, so that no seam shows. All go to denoise in one batch, window after
     window, (windows * B, C, size, size): prompts bound to it are needed that many times over.
     """
 

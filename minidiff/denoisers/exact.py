@@ -1,8 +1,8 @@
 """Denoisers in closed form: worlds so small that the best possible network can be written down, untrained.
 
-The best network predicts the mean of its training target given x_t. Targets are linear in x0 and eps, so all it takes
-is the mean of x0 given x_t. Each world also knows itself *given* some of its pixels: the truth to measure editors by.
-All is computed in float64, on the device of the world.
+The best network predicts the mean of its training target given x_t. Targets are linear in x0 and eps, so all
+it takes is the mean of x0 given x_t. Each world also knows itself *given* some of its pixels: the truth that
+editors are measured by. All is computed in float64, on the device of the world.
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ class World(ABC):
 
     @abstractmethod
     def posterior_mean(self, x_t, a, s):
-        """The mean of x0 given x_t = a x0 + s eps.  x_t: (B, C, H, W) float64.  a, s: as from signal_noise."""
+        """The mean of x0 given x_t = a x0 + s eps.  x_t: (B, C, H, W) float64.  a, s: from signal_noise."""
 
     @abstractmethod
     def given(self, known, edit_mask):
@@ -35,7 +35,7 @@ class World(ABC):
             x = x_t.to(self.mean)
             a, s = process.signal_noise(t, x)
             x0_hat = self.posterior_mean(x, a, s)
-            eps_hat = torch.where(s > 0, (x - a * x0_hat) / s, 0)      # x_t says nothing of eps at t = 0: mean 0
+            eps_hat = torch.where(s > 0, (x - a * x0_hat) / s, 0)   # x_t says nothing of eps at t = 0: mean 0
             return process.target(x0_hat, eps_hat).to(x_t)
 
         return denoise
@@ -61,21 +61,21 @@ class FiniteSet(World):
     def posterior_mean(self, x_t, a, s):
         """The pictures averaged by their probability given x_t, w_i exp(-|x_t - a x_i|^2 / (2 s^2)).
 
-        At s = 0 it is the nearest picture: s is kept above 1e-6, which is that limit.
+        |x_t|^2 is in all of them, and cancels. s stays above 1e-6: at 0 the mean is just the nearest picture.
         """
         a, s = a.flatten(1), s.flatten(1).clamp(min=1e-6)                              # (B|1, 1)
         images = self.images.flatten(1)                                                # (N, CHW)
-        overlap = a * (x_t.flatten(1) @ images.T) - a**2 * images.square().sum(1) / 2  # (B, N), |x_t|^2 cancels
-        probability = (overlap / s**2 + self.weights.log()).softmax(1)    # (B, N)
+        overlap = a * (x_t.flatten(1) @ images.T) - a**2 * images.square().sum(1) / 2  # (B, N)
+        probability = (overlap / s**2 + self.weights.log()).softmax(1)                 # (B, N)
         return (probability @ images).view_as(x_t)
 
     def given(self, known, edit_mask):
-        """The pictures that agree with `known` outside edit_mask, to 1e-6, by their weights. Raises if none does."""
+        """The pictures that agree with `known` outside edit_mask, to 1e-6. Raises ValueError if none does."""
         check_known(self.mean, known, edit_mask)
         gap = torch.where(edit_mask.to(self.mean.device), 0, self.images - known.to(self.images))
         agree = gap.abs().flatten(1).amax(1) <= 1e-6                                   # (N,)
         if not self.weights[agree].sum() > 0:
-            raise ValueError("known agrees with no picture of the set outside edit_mask: at least one expected")
+            raise ValueError("known agrees with no picture of the set outside edit_mask: one expected")
         return FiniteSet(self.images[agree], self.weights[agree])
 
     def sample(self, n, generator):
@@ -84,7 +84,7 @@ class FiniteSet(World):
 
 
 class Gaussian(World):
-    """Pictures from one normal distribution: all that is linear in diffusion can be computed on it, on paper too.
+    """Pictures from one normal distribution: all steps are linear on it, so that even RePaint has a law on paper.
 
     mean: (C, H, W).  cov: (CHW, CHW), symmetric, without negative eigenvalues; zero ones are allowed.
     """
@@ -98,13 +98,13 @@ class Gaussian(World):
         scale = values.abs().max()
         if not torch.allclose(self.cov, self.cov.T) or (values < -1e-8 * scale).any():
             raise ValueError("cov must be symmetric, without negative eigenvalues")
-        spread = values > 1e-12 * scale                   # along the other axes x0 is the mean, whatever x_t says
-        self.variances, self.axes = values[spread], vectors[:, spread]    # (K,), (CHW, K)
+        spread = values > 1e-12 * scale               # along the other axes x0 is the mean, whatever x_t says
+        self.variances, self.axes = values[spread], vectors[:, spread]                 # (K,), (CHW, K)
 
     def posterior_mean(self, x_t, a, s):
-        """mean + cov a (a^2 cov + s^2)^-1 (x_t - a mean), along the axes of cov, where it is a number for each."""
+        """mean + a cov (a^2 cov + s^2)^-1 (x_t - a mean), where cov is a number for each of its axes."""
         a, s = a.flatten(1), s.flatten(1)                                              # (B|1, 1)
-        gain = a * self.variances / (a**2 * self.variances + s**2)    # (B|1, K)
+        gain = a * self.variances / (a**2 * self.variances + s**2)                     # (B|1, K)
         centred = x_t.flatten(1) - a * self.mean.flatten()                             # (B, CHW)
         return self.mean + ((centred @ self.axes * gain) @ self.axes.T).view_as(x_t)
 
@@ -114,7 +114,7 @@ class Gaussian(World):
         mean_e + C_ek C_kk^-1 (known - mean_k) and C_ee - C_ek C_kk^-1 C_ke; e editable, k kept.
         """
         check_known(self.mean, known, edit_mask)
-        edit = edit_mask[0].expand_as(self.mean).flatten().to(self.mean.device)    # (CHW,)
+        edit = edit_mask[0].expand_as(self.mean).flatten().to(self.mean.device)        # (CHW,)
         keep = ~edit
         pull = self.cov[edit][:, keep] @ torch.linalg.pinv(self.cov[keep][:, keep], hermitian=True)
         mean, cov = known.to(self.mean).flatten().clone(), torch.zeros_like(self.cov)

@@ -4,7 +4,7 @@ import torch
 
 
 def total_variation(p, q):
-    """Half the sum of |p - q|: the largest difference in the probability of any event, 0 (equal) to 1 (disjoint).
+    """Half the sum of |p - q|: the largest difference in the probability of any event, 0 (equal) to 1.
 
     p, q: (N,), probabilities of the same N outcomes.
     """
@@ -25,7 +25,7 @@ def frequencies(samples, images):
 def gaussian_wasserstein2(mean_p, cov_p, mean_q, cov_q):
     """How far one normal distribution must be moved, in root mean square, to become the other.
 
-    W2^2 = |mean_p - mean_q|^2 + tr(cov_p + cov_q - 2 (cov_p^1/2 cov_q cov_p^1/2)^1/2).  Dowson & Landau, 1982.
+    W2^2 = |mean_p - mean_q|^2 + tr(cov_p + cov_q - 2 (cov_p^1/2 cov_q cov_p^1/2)^1/2) (Dowson, Landau 1982).
     mean: (D,).  cov: (D, D).  In the units of the pictures, 0 for equal distributions.
     """
     root = matrix_root(cov_p)
@@ -41,6 +41,6 @@ def matrix_root(cov):
 
 
 def mean_and_cov(samples):
-    """Fit a normal distribution to samples: (B, ...) -> mean (D,), cov (D, D) in float64; divides by B - 1."""
+    """Fit a normal distribution to samples: (B, ...) -> mean (D,), cov (D, D), float64, divided by B - 1."""
     flat = samples.double().flatten(1)                                                              # (B, D)
     return flat.mean(0), torch.cov(flat.T)

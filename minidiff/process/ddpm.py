@@ -12,7 +12,8 @@ from minidiff.process.gaussian import Process, check_order, check_same_shape
 class DDPM(Process):
     """Levels 0..T, whole numbers; the network predicts the noise eps, or x0.
 
-    alpha_bar: (T+1,) float64 on the CPU, falls from alpha_bar[0] = 1, stays above 0.  predicts: "eps" or "x0".
+    alpha_bar: (T+1,) float64 on the CPU; falls from alpha_bar[0] = 1 and stays above 0.
+    predicts: "eps" or "x0".
     """
 
     alpha_bar: torch.Tensor
@@ -21,7 +22,8 @@ class DDPM(Process):
     def __post_init__(self):
         table = self.alpha_bar
         if table.ndim != 1 or len(table) < 2 or table.dtype != torch.float64:
-            raise ValueError(f"alpha_bar is {tuple(table.shape)}, {table.dtype}: (T+1,) float64, T >= 1 expected")
+            found = f"alpha_bar is {tuple(table.shape)}, {table.dtype}"
+            raise ValueError(f"{found}: (T+1,) float64 with T >= 1 expected")
         if table[0] != 1 or not (table.diff() < 0).all() or not table[-1] > 0:
             raise ValueError("alpha_bar must fall from exactly 1 and stay above 0")
         if self.predicts not in ("eps", "x0"):
@@ -29,7 +31,7 @@ class DDPM(Process):
 
     @classmethod
     def linear(cls, T=1000, predicts="eps"):
-        """Betas from 1e-4 to .02 (2006.11239, section 4), times 1000 / T, so that any T ends in about the same noise.
+        """Betas from 1e-4 to .02 (2006.11239, section 4), times 1000 / T: any T ends in about the same noise.
 
         T > 20, since a beta must stay below 1.
         """
@@ -57,7 +59,7 @@ class DDPM(Process):
         return len(self.alpha_bar) - 1
 
     def coefficients(self, t):
-        """a = sqrt(alpha_bar[t]), s = sqrt(1 - alpha_bar[t]). Raises ValueError unless t is whole, in 0..T."""
+        """a = sqrt(alpha_bar[t]), s = sqrt(1 - alpha_bar[t]); ValueError unless t is whole and in 0..T."""
         level = t.long()
         if not torch.equal(level.clamp(0, self.T).double(), t):
             raise ValueError(f"t = {t.tolist()}: whole levels 0..{self.T} expected")
@@ -83,7 +85,7 @@ class DDPM(Process):
         return (x_t - s * prediction) / a
 
     def prediction(self, x_t, x0_hat, t):
-        """eps = (x_t - a x0_hat) / s, the inverse of predict_x0, for t > 0; or x0_hat, if that is predicted."""
+        """eps = (x_t - a x0_hat) / s, the inverse of predict_x0, t > 0; or x0_hat, if that is predicted."""
         check_same_shape(x_t=x_t, x0_hat=x0_hat)
         if self.predicts == "x0":
             return x0_hat
@@ -98,8 +100,9 @@ class DDPM(Process):
     def ddim_step(self, x_t, prediction, t, t_next, eta=0.0, noise=None):
         """Step down with a chosen share of fresh noise: eta = 0 has none, eta = 1 is `step`.
 
-        a_next x0_hat + sqrt(s_next^2 - sigma^2) eps_hat + sigma noise: DDIM (2010.02502), eq. 12. Its sigma, eq. 16, is
-        eta (s_next / s_t) sqrt(1 - (a_t / a_next)^2), computed here in a form that rounding cannot push above s_next.
+        a_next x0_hat + sqrt(s_next^2 - sigma^2) eps_hat + sigma noise: DDIM (2010.02502), eq. 12. Its sigma,
+        eq. 16, is eta (s_next / s_t) sqrt(1 - (a_t / a_next)^2), computed here in a form that rounding cannot
+        push above s_next.
         x_t, prediction, noise: (B, C, H, W).  t_next < t.  0 <= eta <= 1; eta > 0 needs noise.
         """
         check_order(t_next, t, "t_next", "t")

@@ -43,13 +43,13 @@ class Flow(Process):
         return (x_t - x0_hat) / s
 
     def target(self, x0, noise):
-        """What the network is trained to predict: the velocity, noise - x0 (2209.03003, eq. 1, time reversed)."""
+        """What the network is trained to predict: noise - x0 (2209.03003, eq. 1, with time reversed)."""
         return noise - x0
 
     def euler_step(self, x_t, v, t, t_next, noise=None):
         """Follow the velocity, straight, to a lower level: x_t + (t_next - t) v.
 
-        x_t, v: (B, C, H, W).  t_next < t.  noise is not used, but taken, so that loops can call any step alike.
+        x_t, v: (B, C, H, W).  t_next < t.  noise is taken, but not used, so that loops can call any step.
         """
         check_order(t_next, t, "t_next", "t")
         check_same_shape(x_t=x_t, v=v)
@@ -57,9 +57,9 @@ class Flow(Process):
         return x_t + (s_next - s_t) * v
 
     def heun_step(self, x_t, v, v_next, t, t_next):
-        """Follow the mean of two velocities, v here and v_next where Euler's step lands: order 2, for two calls.
+        """Follow the mean of two velocities, v here and v_next where Euler lands: order 2, for two calls.
 
-        x_t + (t_next - t) (v + v_next) / 2.  Karras et al. (2206.00364), algorithm 1.  Shapes as in euler_step.
+        x_t + (t_next - t) (v + v_next) / 2.  Karras et al. (2206.00364), algorithm 1.  Else as in euler_step.
         """
         check_same_shape(v=v, v_next=v_next)
         return self.euler_step(x_t, (v + v_next) / 2, t, t_next)

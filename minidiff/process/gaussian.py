@@ -1,7 +1,7 @@
 """x_t = a x0 + s eps: the reverse process that every editor shares.
 
-A process says how much signal a and how much noise s there is at a level t. All else on this page follows from
-that: how to noise a picture, how to step down to a cleaner level, and how to climb back up.
+A process says how much signal a and how much noise s there is at a level t. All else on this page follows
+from that: how to noise a picture, how to step down to a cleaner level, and how to climb back up.
 """
 
 from abc import ABC, abstractmethod
@@ -12,8 +12,8 @@ import torch
 class Process(ABC):
     """A Gaussian corruption x_t = a x0 + s eps, with the steps that undo it.
 
-    Levels: t = 0 is data (a = 1, s = 0), the highest level is pure noise, or nearly. Every t is one level for the
-    whole batch, or (B,), one for each picture. Pictures are (B, C, H, W), float32 or float64.
+    Levels: t = 0 is data (a = 1, s = 0), the highest level is pure noise, or nearly. Every t is one level for
+    the whole batch, or (B,), one for each picture. Pictures are (B, C, H, W), float32 or float64.
     """
 
     @abstractmethod
@@ -41,13 +41,13 @@ class Process(ABC):
         """The level as a fraction 0..1 of the whole, which is what networks see."""
 
     def signal_noise(self, t, like):
-        """a and s at level t, ready to multiply `like`: its dtype and device, (1, 1, 1, 1) or (B, 1, 1, 1)."""
+        """a and s at level t with the dtype and device of `like`: each (1, 1, 1, 1) or (B, 1, 1, 1)."""
         if like.ndim != 4 or like.dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"x is {tuple(like.shape)}, {like.dtype}: (B, C, H, W), float32 or float64 expected")
+            raise ValueError(f"x is {tuple(like.shape)} {like.dtype}: (B, C, H, W) of float32 or 64 expected")
         t = t.cpu().double() if isinstance(t, torch.Tensor) else torch.tensor(t, dtype=torch.float64)
         if t.ndim > 1 or t.numel() not in (1, len(like)):
-            raise ValueError(f"t is {tuple(t.shape)}, x is {tuple(like.shape)}: one level, or one a picture expected")
-        both = torch.stack(self.coefficients(t)).to(like)                           # in one trip to the device
+            raise ValueError(f"t is {tuple(t.shape)}, x {tuple(like.shape)}: one level, or (B,), expected")
+        both = torch.stack(self.coefficients(t)).to(like)                          # in one trip to the device
         return both.view(2, -1, 1, 1, 1).unbind()
 
     def corrupt(self, x0, t, noise):
@@ -65,8 +65,9 @@ class Process(ABC):
 
         a_next x0_hat + sqrt(s_next^2 - var) eps_hat + sqrt(var) noise,
         var = s_next^2 (1 - (r s_next / s_t)^2),  r = a_t / a_next.
-        x_t, prediction, noise: (B, C, H, W).  t, t_next: levels, t_next < t.  At t_next = 0 the result is x0_hat.
-        DDPM, eq. 6-7 (2006.11239), where a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar); for a flow, a = 1 - t, s = t.
+        x_t, prediction, noise: (B, C, H, W).  t, t_next: levels, t_next < t.  At t_next = 0 it is x0_hat.
+        DDPM, eq. 6-7 (2006.11239), where a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar); a flow has a = 1 - t,
+        s = t.
         """
         check_order(t_next, t, "t_next", "t")
         check_same_shape(x_t=x_t, noise=noise)
@@ -81,7 +82,7 @@ class Process(ABC):
         """Draw x_{t_up} from q(x_{t_up} | x_t): the climb, which adds noise and forgets.
 
         r x_t + sqrt(s_up^2 - r^2 s_t^2) noise,  r = a_up / a_t.
-        x_t, noise: (B, C, H, W).  t, t_up: levels, t_up > t.  DDPM, eq. 2 (2006.11239), over any number of levels.
+        x_t, noise: (B, C, H, W).  t, t_up: levels, t_up > t.  DDPM, eq. 2 (2006.11239), for any climb.
         """
         check_order(t, t_up, "t", "t_up")
         check_same_shape(x_t=x_t, noise=noise)
@@ -98,7 +99,7 @@ def check_order(low, high, low_name, high_name):
 
 
 def check_same_shape(**tensors):
-    """Raise ValueError unless the named tensors have one shape: broadcasting would share a draw between pictures."""
+    """Raise ValueError unless all have one shape: broadcasting would share one noise between pictures."""
     if len({tensor.shape for tensor in tensors.values()}) > 1:
         found = ", ".join(f"{name} is {tuple(tensor.shape)}" for name, tensor in tensors.items())
         raise ValueError(f"{found}: the same shape expected")

@@ -10,7 +10,7 @@ def cfg(uncond, cond, scale):
     """Classifier-free guidance: from the unconditional prediction towards the conditional one, and past it.
 
     uncond + scale (cond - uncond).  Ho & Salimans (2207.12598), eq. 6, whose w is scale - 1.
-    uncond, cond: (B, C, H, W).  scale 0: unconditional; 1: conditional (guidance off); above 1: over-emphasised.
+    uncond, cond: (B, C, H, W).  scale 0: unconditional; 1: conditional, guidance off; above 1: overdone.
     """
     return uncond + scale * (cond - uncond)
 
@@ -27,8 +27,8 @@ def dual_cfg(none, image, both, image_scale, text_scale):
 def rescaled_cfg(uncond, cond, scale, rescale=0.7):
     """cfg, brought back towards the contrast of the conditional prediction, since large scales over-expose.
 
-    rescale guided std(cond) / std(guided) + (1 - rescale) guided, std over each picture.  Lin et al. (2305.08891),
-    section 3.4.  uncond, cond: (B, C, H, W).  rescale 0: plain cfg; 1: exactly the contrast of cond.
+    rescale guided std(cond) / std(guided) + (1 - rescale) guided, std over a picture; 2305.08891, sec. 3.4.
+    uncond, cond: (B, C, H, W).  rescale 0: plain cfg; 1: exactly the contrast of cond.
     """
     guided = cfg(uncond, cond, scale)
     per_picture = dict(dim=(1, 2, 3), keepdim=True)
@@ -39,7 +39,7 @@ def rescaled_cfg(uncond, cond, scale, rescale=0.7):
 def guided(predict, cond, uncond, scale):
     """A denoise callable that guides `predict` with cfg: both branches go to the network in one batch.
 
-    predict: (x_t, t, condition) -> prediction.  cond, uncond: (B, ...), one shape.  At scale 1 only cond is asked.
+    predict: (x_t, t, condition) -> prediction.  cond, uncond: (B, ...), one shape.  Scale 1 asks cond only.
     """
     if scale == 1:
         return lambda x_t, t: predict(x_t, t, cond)
@@ -53,7 +53,7 @@ def guided(predict, cond, uncond, scale):
 
 
 def drop_conditions(conditions, share, null, generator):
-    """In training, replace each condition by `null` with probability `share`, so that one network learns both.
+    """In training, put `null` for each condition with probability `share`, so that one network learns both.
 
     conditions: a list, one a picture (captions, say).  2207.12598, algorithm 1, whose p_uncond is the share.
     Raises ValueError unless 0 <= share <= 1.

@@ -21,8 +21,8 @@ class State(NamedTuple):
 def sample(process, denoise, x, times, generator, step=None):
     """Walk x down the levels `times`, yielding a State after every step; the last one holds the picture.
 
-    denoise: any callable (x_t, t) -> prediction.  x: (B, C, H, W), noise at level times[0].  times: descending.
-    generator: a CPU torch.Generator; noise is drawn on the CPU, so that a seed means the same noise everywhere.
+    denoise: any callable (x_t, t) -> prediction.  x: (B, C, H, W), at level times[0].  times: descending.
+    generator: a CPU torch.Generator; noise is drawn on the CPU, so that a seed means the same noise anywhere.
     step: any (x_t, prediction, t, t_next, noise=noise) -> x; process.step, the ancestral one, unless given.
     """
     step = step or process.step
@@ -39,10 +39,9 @@ def normal_like(x, generator):
 
 
 def heun(flow, denoise):
-    """Heun's step for the loop, which asks denoise once more, where Euler's step lands: two network calls a step.
+    """Heun's step for the loop: it asks denoise once more, where Euler's step lands.
 
-    flow: any process with euler_step and heun_step.  The last step is Euler's, as in Karras et al. (2206.00364),
-    algorithm 1: networks are not trained at level 0.
+    The last step is Euler's, as in 2206.00364, algorithm 1: networks are not trained at level 0.
     """
 
     def step(x_t, v, t, t_next, noise=None):

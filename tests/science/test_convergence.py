@@ -1,4 +1,4 @@
-"""How fast deterministic samplers approach the true path, on a Gaussian world, where that path is known in closed form.
+"""How fast deterministic samplers approach the true path, on a Gaussian world, where it has a closed form.
 
 Along an axis of variance lam, the probability-flow path keeps x_t at the same number of standard deviations:
 x_t = a_t mean + sqrt((a_t^2 lam + s_t^2) / (a_T^2 lam + s_T^2)) (x_T - a_T mean).

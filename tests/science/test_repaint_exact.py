@@ -1,7 +1,7 @@
-"""RePaint judged by the truth: how far its law is from the exact conditional, and how resampling brings it nearer.
+"""RePaint judged by the truth: how far its law is from the exact conditional, and what resampling does.
 
-The world is the 16-dimensional Gaussian with covariance .9^|i-j|; coordinates 5..10 are to be painted, all others are
-known to be 1.5. Every figure below comes from the public `repaint`.
+The world is the 16-dimensional Gaussian with covariance .9^|i-j|; coordinates 5..10 are to be painted, all
+others are known to be 1.5. Every figure below comes from the public `repaint`.
 """
 
 from functools import cache
@@ -22,7 +22,7 @@ WORLD = Gaussian(torch.zeros(1, 1, 16), 0.9 ** (INDEX[:, None] - INDEX).abs())
 EDIT = ((INDEX >= 5) & (INDEX <= 10)).view(1, 1, 1, 16)
 KNOWN = torch.full((1, 1, 1, 16), 1.5).double()
 TRUTH = WORLD.given(KNOWN, EDIT)
-WALKS = {                                                            # the process, and whether its step draws noise
+WALKS = {                                                      # the process, and whether its step draws noise
     "DDPM, ancestral": (DDPM.linear(250), True),
     "Flow, ancestral": (Flow(), True),
     "DDPM, DDIM": (DDPM.linear(250), False),
@@ -51,14 +51,14 @@ def distance(samples):
 def test_resampling_brings_the_law_near_the_truth(process, ancestral):
     """Wasserstein-2, T=250, j=10, of 1,000 samples, visits 1 / 10 (250 / 2,410 network calls).
 
-    DDPM 1.07 / .10, Flow 1.08 / .10; DDIM 1.92 / .24, Euler 1.92 / .16. Sampling blurs them by .05 to .1: the exact
-    figures are below.
+    DDPM 1.07 / .10, Flow 1.08 / .10; DDIM 1.92 / .24, Euler 1.92 / .16. Sampling blurs them by .05 to .1: the
+    exact figures are below.
     """
     times = process.times(250)
     once = distance(painted(process, ancestral, repaint_path(times, 10, 1), 1000))
     often = distance(painted(process, ancestral, repaint_path(times, 10, 10), 1000))
     assert once > 0.8 and often < 0.3
-    assert (once > 1.4) == (not ancestral)                           # without fresh noise, the first pass mends less
+    assert (once > 1.4) == (not ancestral)                    # without fresh noise, the first pass mends less
 
 
 @cache
@@ -68,7 +68,7 @@ def posterior_gain(a, s):
 
 
 def law(process, ancestral, path):
-    """Mean and covariance of RePaint's result, by propagating them, since every step is linear here: no sampling."""
+    """Mean and covariance of RePaint's result, by propagating them: every step is linear here."""
     eye, hole = torch.eye(16).double(), torch.diag(EDIT.flatten().double())
     mean, cov = torch.zeros(16).double(), eye
     numbers = {t: [number.item() for number in process.signal_noise(t, KNOWN)] for t in set(path)}
@@ -87,7 +87,7 @@ def law(process, ancestral, path):
 
 @pytest.mark.parametrize("process, ancestral", WALKS.values(), ids=WALKS)
 def test_samples_follow_the_propagated_law(process, ancestral):
-    """20,000 samples on a short path with climbs: means to .03, covariances to .05, and so two routes to one law."""
+    """20,000 samples on a short path with climbs: means to .03, covariances to .05; two routes to one law."""
     path = repaint_path(process.times(20), 4, 3)
     mean, cov = law(process, ancestral, path)
     sample_mean, sample_cov = mean_and_cov(painted(process, ancestral, path, 20_000))
@@ -96,7 +96,7 @@ def test_samples_follow_the_propagated_law(process, ancestral):
 
 @pytest.mark.parametrize("process, ancestral", WALKS.values(), ids=WALKS)
 def test_more_visits_are_nearer_and_slowing_down_is_not(process, ancestral):
-    """Wasserstein-2 of the propagated law, T=250, j=10, visits 1/2/5/10/20; then j=1, visits 10; then T=125, visits 1.
+    """Wasserstein-2 of the propagated law, T=250, j=10, visits 1/2/5/10/20; j=1, visits 10; T=125, visits 1.
 
     DDPM 1.08/.53/.18/.09/.06, .10, 1.09; Flow 1.08/.53/.18/.08/.05, .08, 1.09;
     DDIM 1.79/1.07/.41/.18/.08, .18, 1.79; Euler 1.80/1.08/.41/.18/.08, .18, 1.80.
@@ -113,7 +113,7 @@ def test_more_visits_are_nearer_and_slowing_down_is_not(process, ancestral):
 
 
 def printed_step(wrong_level, wrong_root):
-    """repaint_step with the slips of the paper's algorithm 1: the truth on level t, its noise times 1 - alpha_bar."""
+    """repaint_step with the slips of algorithm 1: the truth on level t, its noise times 1 - alpha_bar."""
 
     def step(process, x_t, prediction, t, t_next, known, edit_mask, noise, step=None):
         a, s = process.signal_noise(t if wrong_level else t_next, x_t)
@@ -127,7 +127,7 @@ SLIPS = {"wrong level": (True, False), "wrong root": (False, True), "as printed"
 
 
 def worst_kept_noise():
-    """The largest factor by which the noise on kept pixels misses that of the exact conditional at the level, s."""
+    """The largest factor by which the noise on kept pixels misses that of the exact conditional, s."""
     process, factors = DDPM.linear(1000), []
     generator = torch.Generator().manual_seed(0)
     known = KNOWN.expand(2000, -1, -1, -1)
@@ -139,9 +139,9 @@ def worst_kept_noise():
 
 
 def test_algorithm_1_as_printed_puts_the_truth_on_another_level_than_the_hole(monkeypatch):
-    """Factor between the noise on kept pixels and that of the exact conditional, T=1000 respaced to 20, worst level.
+    """Factor between the noise on kept pixels and the exact conditional's, 1000 levels respaced to 20.
 
-    Corrected 1.02; wrong level 1.9; wrong root 5.9; as printed 1.45.
+    At the worst level: corrected 1.02; wrong level 1.9; wrong root 5.9; as printed 1.45.
     """
     assert worst_kept_noise() < 1.05
     for name, slips in SLIPS.items():
@@ -150,17 +150,19 @@ def test_algorithm_1_as_printed_puts_the_truth_on_another_level_than_the_hole(mo
 
 
 def test_algorithm_1_as_printed_ends_further_from_the_exact_conditional(monkeypatch):
-    """Wasserstein-2 in the hole, T=1000 respaced to 20, j=2, visits 10: corrected .25, wrong level .40, as printed .40.
+    """Wasserstein-2 in the hole, 20 levels, j=2, visits 10: corrected .25, wrong level .40, as printed .40.
 
-    Kept pixels, exact when corrected, come back changed, by up to .7 and .14. The missing root alone costs nothing
-    *here* (.25): an exact denoiser is glad of known pixels with too little noise; a learned one has never seen any.
+    Kept pixels, exact when corrected, come back changed, by up to .7 and .14. The missing root alone costs
+    nothing *here* (.25): an exact denoiser is glad of known pixels with too little noise; a learned one has
+    never seen any.
     """
     process = DDPM.linear(1000)
     path, truth = repaint_path(process.times(20), 2, 10), (TRUTH.mean.flatten()[5:11], TRUTH.cov[5:11, 5:11])
 
     def judge():
         x = painted(process, True, path, 2000)
-        return gaussian_wasserstein2(*mean_and_cov(x[..., 5:11]), *truth), (x - KNOWN)[..., :5].abs().max().item()
+        changed = (x - KNOWN)[..., :5].abs().max().item()
+        return gaussian_wasserstein2(*mean_and_cov(x[..., 5:11]), *truth), changed
 
     corrected, changed = judge()
     assert changed == 0
@@ -173,12 +175,13 @@ def test_algorithm_1_as_printed_ends_further_from_the_exact_conditional(monkeypa
 def test_visits_on_a_finite_set():
     """16 scenes of 4 left and 4 right halves, which agree with probability .85; the left half is known.
 
-    Total variation to the true conditional, 2,000 samples, DDPM, j=5: T=50, visits 1/4/10: .38/.23/.14; T=200, visits
-    1: .37. Sampling with the exact conditional denoiser instead: .01.
+    Total variation to the true conditional, 2,000 samples, DDPM, j=5: T=50, visits 1/4/10: .38/.23/.14;
+    T=200, visits 1: .37. Sampling with the exact conditional denoiser instead: .01.
     """
     halves = torch.where(torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0)) < 0.5, -1.0, 1.0)
     images = torch.stack([torch.cat([left, right], dim=-1) for left in halves[:4] for right in halves[4:]])
-    world = FiniteSet(images, torch.tensor([0.85 / 4 if i == j else 0.15 / 12 for i in range(4) for j in range(4)]))
+    weights = [0.85 / 4 if i == j else 0.15 / 12 for i in range(4) for j in range(4)]
+    world = FiniteSet(images, torch.tensor(weights))
     edit_mask = torch.zeros(1, 1, 4, 8, dtype=torch.bool)
     edit_mask[..., 4:] = True
     known, truth = images[:1].expand(2000, -1, -1, -1), torch.tensor([0.85, 0.05, 0.05, 0.05] + [0] * 12)

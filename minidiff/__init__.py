@@ -1,0 +1,17 @@
+"""minidiff: every diffusion editor is the same reverse process, and differs in what it says must not change."""
+
+# ruff: noqa: I001, in reading order
+from minidiff.process.ddpm import DDPM
+from minidiff.process.flow import Flow
+from minidiff.process.sample import State, clamped, heun, sample
+from minidiff.process.guidance import cfg, drop_conditions, dual_cfg, guided, rescaled_cfg
+from minidiff.denoisers.exact import FiniteSet, Gaussian
+from minidiff.control.repaint import repaint, repaint_path, repaint_step
+from minidiff.control.outpaint import outpaint_canvas, windowed
+
+__all__ = [
+    "DDPM", "Flow", "State", "sample", "clamped", "heun",
+    "cfg", "dual_cfg", "rescaled_cfg", "guided", "drop_conditions",
+    "FiniteSet", "Gaussian",
+    "repaint", "repaint_path", "repaint_step", "outpaint_canvas", "windowed",
+]
