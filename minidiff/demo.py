@@ -1,0 +1,155 @@
+"""A tour of a few minutes: fill a hole, mend a torn picture, paint beyond an edge, draw from words.
+
+It writes a PNG of every result, a GIF of the reverse process, and one HTML page that shows them all.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from minidiff.checkpoint import data_folder, write_atomically
+from minidiff.edit import Edit
+from minidiff.editor import Editor
+from minidiff.images import load_pair, save_png, to_pil
+from minidiff.page import film_strip, gif, marked, page
+
+FRAMES = 60                                                 # of the film of each edit
+SUMMER = "a picture of a pine tree, {} on the right and an orange car in the middle, on a summer day"
+DUSK = ("a blue car on the left, a red house on the left, a person in a purple jacket and a pine tree "
+        "on the right at dusk in summer")
+SPRING = "a picture of a round tree in the middle, a green house and a yellow car, on a spring day"
+CAPTIONS = {
+    "words-house": "a picture of a red house, a round tree and a yellow car on a summer day",
+    "words-sign": 'a picture of a white house and a sign that says "AB" at night in winter',
+    "words-autumn": "a picture of a person in a red jacket, a fence and a round tree at dusk in autumn",
+    "words-blueprint": "a blueprint of a blue house, a pine tree and a black car by day in spring",
+}
+
+
+@dataclass
+class Piece:
+    """One result of the tour: the stem of its file, what it is, the edit that makes it, and a film of it.
+
+    film: (x_t, x0_hat) at up to FRAMES moments, as PIL pictures.
+    """
+
+    name: str
+    caption: str
+    edit: Edit
+    film: list[tuple[Image.Image, Image.Image]] = field(default_factory=list)
+
+    def run(self, bar):
+        """Walk the edit to its end, one step of the bar a State, and film it."""
+        every = -(-len(self.edit) // FRAMES)
+        for i, state in enumerate(self.edit):
+            bar.update()
+            if i % every == 0 or state.t == 0:
+                self.film.append((to_pil(state.x[0]), to_pil(state.x0_hat[0])))
+
+
+@dataclass
+class Chapter:
+    """A title, what to see, the pictures that go in, each with a line of text, and what comes out."""
+
+    title: str
+    text: str
+    given: list[tuple[Image.Image, str]]
+    pieces: list[Piece]
+
+
+def add_arguments(parser):
+    """The options of `minidiff demo`, for an argparse parser."""
+    parser.add_argument("--out", default="out/demo", metavar="DIR", help="where it writes (out/demo)")
+    parser.add_argument("--model", default="town-ddpm", help="name or path of the weights (town-ddpm)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
+    parser.add_argument("--steps", type=int, default=100, help="levels from noise to picture (100)")
+
+
+def main(args):
+    """Make the tour and save it in args.out; print how well each edit kept what it had to."""
+    folder = Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    chapters = tour(Editor.load(args.model, args.device), args.steps)
+    pieces = [piece for chapter in chapters for piece in chapter.pieces]
+    with tqdm(total=sum(len(piece.edit) for piece in pieces), unit="step") as bar:
+        for piece in pieces:
+            bar.set_description(f"{piece.name:12}")
+            piece.run(bar)
+            save_png(piece.edit.result().image, folder / f"{piece.name}.png")
+    film = pieces[0].film
+    save_png(film_strip(film), folder / "film.png")
+    write_atomically(folder / "film.gif", gif(film))
+    rows = [row(piece) for piece in pieces]
+    write_atomically(folder / "index.html", page(chapters, film, rows).encode())
+    print(table(rows))
+    print(f"The page: {(folder / 'index.html').resolve()}")
+
+
+def tour(editor, steps):
+    """The chapters, with their edits ready to run."""
+    return [hole(editor, steps), torn(editor, steps), beyond(editor, steps), words(editor, steps)]
+
+
+def hole(editor, steps):
+    """One hole, filled after three prompts."""
+    files = [data_folder() / "demo" / name for name in ("house.png", "house-mask.png")]
+    picture, edit_mask = load_pair(*files)
+    things = {"house": "a yellow house", "sign": 'a sign that says "A1"', "person": "a person in a red jacket"}
+    options = repaint(steps)
+    pieces = [Piece(f"hole-{name}", f"“{thing}”", editor.begin_inpaint(*files, SUMMER.format(thing), **options))
+              for name, thing in things.items()]
+    text = "RePaint fills the hole from pure noise and holds all other pixels. The caption says what goes there."
+    given = [(picture, "given"), (marked(picture, edit_mask), "may change")]
+    return Chapter("Fill a hole", text, given, pieces)
+
+
+def torn(editor, steps):
+    """Thin holes all over a picture, once without resampling and once with."""
+    file = data_folder() / "demo" / "torn.png"              # transparent where it is torn
+    picture, edit_mask = load_pair(file, file)
+    visits = {"torn-once": (1, "every level once"), "torn-mended": (5, "every stretch five times")}
+    pieces = [Piece(name, line, editor.begin_inpaint(file, file, DUSK, **repaint(steps, count)))
+              for name, (count, line) in visits.items()]
+    text = "Transparent pixels may change. To climb back and come down again lets the new fit the kept."
+    return Chapter("Mend a torn picture", text, [(marked(picture, edit_mask), "given, torn")], pieces)
+
+
+def beyond(editor, steps):
+    """A picture made wider than any that the network ever saw."""
+    file = data_folder() / "demo" / "street.png"
+    edit = editor.begin_outpaint(file, left=32, prompt=SPRING, **repaint(steps))
+    text = "The canvas grows by 32 pixels, and the new part is the hole; two windows cover the 96 pixels."
+    given = [(Image.open(file).convert("RGB"), "given")]
+    return Chapter("Paint beyond the edge", text, given, [Piece("street-wide", "32 more pixels on the left", edit)])
+
+
+def words(editor, steps):
+    """Pictures from captions alone."""
+    pieces = [Piece(name, f"“{caption}”", editor.begin_generate(caption, steps=steps, scale=2.0))
+              for name, caption in CAPTIONS.items()]
+    return Chapter("Draw from words", "Everything may change, so the reverse process runs free.", [], pieces)
+
+
+def repaint(steps, visits=5):
+    """RePaint's options for the tour."""
+    return dict(steps=steps, jump=max(1, steps // 10), visits=visits, scale=2.0)
+
+
+def row(piece):
+    """A line of the table: what the edit kept, and what it cost."""
+    result, measures = piece.edit.result(), piece.edit.result().measures
+    shown = {"max_diff": "{:.0f}", "changed": "{:.1%}", "psnr": "{:.0f} dB", "edge": "{:.2f}"}
+    kept = {name: style.format(measures[name]) if measures else "" for name, style in shown.items()}
+    return {"edit": piece.name, "kept: largest difference": kept["max_diff"], "changed": kept["changed"],
+            "PSNR": kept["psnr"], "contrast at the edge": kept["edge"],
+            "network calls": str(result.network_calls), "seconds": f"{result.seconds:.1f}"}
+
+
+def table(rows):
+    """Rows as text in aligned columns; the PSNR of identical pixels is capped at 60 dB."""
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    aligned = [[cell.rjust(width) for cell, width in zip(line, widths)] for line in lines]
+    return "\n".join("  ".join(line) for line in aligned)
