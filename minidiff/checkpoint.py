@@ -1,7 +1,8 @@
 """Checkpoints: safetensors on disk, never pickle, and never half a file.
 
-Two kinds. *Weights* are shipped: half precision, NAME.safetensors beside a manifest.json that says how they were
-made and what their bytes hash to. *State* is what a training needs to go on: full precision, one file that hashes itself.
+Two kinds. *Weights* are shipped: half precision, NAME.safetensors beside a manifest.json that says how they
+were made and what their bytes hash to. *State* is what a training needs to go on: full precision, one file
+with its own hash.
 """
 
 import hashlib
@@ -13,13 +14,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+MANIFEST = "manifest.json"
+
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be used: names the file and the cause, in at most two lines."""
 
 
 def data_folder() -> Path:
-    """Where weights, splits and results lie: minidiff/_data in an installed wheel, else data/ in the repository."""
+    """Where weights, splits and results lie: minidiff/_data in a wheel, else data/ in the repository."""
     package = Path(__file__).parent
     installed = package / "_data"
     return installed if installed.is_dir() else package.parent / "data"
@@ -28,43 +31,57 @@ def data_folder() -> Path:
 def save_weights(name: str, tensors: dict, entry: dict, folder=None) -> Path:
     """Write NAME.safetensors, floats in half precision, and its entry in the manifest.json beside it.
 
-    entry: what made the weights (config, command, data seed, steps, seconds, hardware, figures); sha256 is added.
-    folder: data/weights unless given.  Raises CheckpointError if a tensor does not survive half precision.
+    entry: what made the weights (config, command, data seed, steps, seconds, hardware, figures).  folder:
+    data/weights unless given.  Raises CheckpointError if a tensor does not survive half precision.
     """
     folder = data_folder() / "weights" if folder is None else Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
     halves = {key: _half(key, tensor, path) for key, tensor in tensors.items()}
     content = save(halves, {"name": name})
-    manifest = _read_manifest(folder / "manifest.json", missing={})
-    manifest[name] = {**entry, "sha256": hashlib.sha256(content).hexdigest()}
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = _read_manifest(folder) if (folder / MANIFEST).exists() else {}
     write_atomically(path, content)
-    text = json.dumps(dict(sorted(manifest.items())), indent=2, ensure_ascii=False)
-    write_atomically(folder / "manifest.json", (text + "\n").encode())
+    _write_manifest(folder, {**manifest, name: {**entry, "sha256": hashlib.sha256(content).hexdigest()}})
     return path
+
+
+def add_figures(name: str, figures: dict, folder=None) -> None:
+    """Add measured figures to the manifest's entry of some weights. Raises CheckpointError if it has none."""
+    folder = data_folder() / "weights" if folder is None else Path(folder)
+    manifest = _read_manifest(folder)
+    if name not in manifest:
+        raise CheckpointError(f"{folder / MANIFEST}: has no entry {name}")
+    entry = manifest[name]
+    _write_manifest(folder, {**manifest, name: {**entry, "figures": {**entry.get("figures", {}), **figures}}})
 
 
 def load_weights(name_or_path) -> tuple[dict, dict]:
     """(tensors in float32, manifest entry) of shipped weights, by their name in data/weights or by path.
 
-    Raises CheckpointError for a missing, damaged, renamed or unlisted file: its SHA-256 must be the one in manifest.json.
+    Raises CheckpointError for a missing, damaged, renamed or unlisted file: its SHA-256 stands in
+    manifest.json.
     """
     path = Path(name_or_path)
     if path.suffix != ".safetensors":
         path = data_folder() / "weights" / f"{name_or_path}.safetensors"
+        if not path.exists():
+            known = ", ".join(sorted(found.stem for found in path.parent.glob("*.safetensors"))) or "none yet"
+            raise CheckpointError(f"{path}: there is none of this name; known: {known}")
     content = _read(path)
-    manifest = _read_manifest(path.parent / "manifest.json")
+    manifest = _read_manifest(path.parent)
     digest = hashlib.sha256(content).hexdigest()
     if manifest.get(path.stem, {}).get("sha256") != digest:
         raise CheckpointError(f"{path}: {_why_unlisted(path.stem, digest, manifest)}")
     tensors, _ = _unpack(path, content)
-    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}, manifest[path.stem]
+    tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    return tensors, manifest[path.stem]
 
 
 def save_state(path, tensors: dict, metadata: dict, previous=None) -> None:
-    """Write a training's state at one stroke, keeping the last one as `previous`: killed at any moment, one of them is whole.
+    """Write a training's state at one stroke: at any moment it, or the state before it, is there and whole.
 
     tensors: kept as they are.  metadata: anything JSON can hold.  A SHA-256 over both goes into the header.
+    previous: where the state before it is kept, if anywhere.
     """
     text = json.dumps(metadata, sort_keys=True)
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
@@ -72,7 +89,7 @@ def save_state(path, tensors: dict, metadata: dict, previous=None) -> None:
 
 
 def load_state(path) -> tuple[dict, dict]:
-    """(tensors, metadata) as given to save_state.  Raises CheckpointError for a missing or damaged file, or another kind."""
+    """(tensors, metadata) as given to save_state. Raises CheckpointError for a missing or damaged file."""
     path = Path(path)
     tensors, header = _unpack(path, _read(path))
     if set(header) != {"metadata", "sha256"}:
@@ -83,12 +100,13 @@ def load_state(path) -> tuple[dict, dict]:
 
 
 def fill(module, tensors: dict, path) -> None:
-    """Copy tensors into a module whose names and shapes must be exactly theirs, else CheckpointError; path: for the message."""
+    """Copy tensors into a module. Raises CheckpointError, naming `path`, unless names and shapes agree."""
     expected = module.state_dict()
     for name in [*expected, *tensors]:
         want, have = (tuple(side[name].shape) if name in side else "nothing" for side in (expected, tensors))
         if want != have:
-            raise CheckpointError(f"{path}: made by another network:\ntensor {name} is {have} in the file, {want} expected")
+            difference = f"tensor {name} is {have} in the file, {want} expected"
+            raise CheckpointError(f"{path}: made by another network:\n{difference}")
     module.load_state_dict(tensors)
 
 
@@ -125,13 +143,18 @@ def _read(path):
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _read_manifest(path, missing=None):
-    if missing is not None and not path.exists():
-        return missing
+def _read_manifest(folder):
+    path = folder / MANIFEST
+    text = _read(path)
     try:
-        return json.loads(_read(path))
+        return json.loads(text)
     except ValueError as error:
-        raise error if isinstance(error, CheckpointError) else CheckpointError(f"{path}: not JSON: {error}") from None
+        raise CheckpointError(f"{path}: not JSON: {error}") from None
+
+
+def _write_manifest(folder, manifest):
+    text = json.dumps(dict(sorted(manifest.items())), indent=2, ensure_ascii=False)
+    write_atomically(folder / MANIFEST, (text + "\n").encode())
 
 
 def _why_unlisted(name, digest, manifest):
@@ -155,17 +178,18 @@ def _unpack(path, content):
 
 
 def _header(path, content):
-    """A safetensors file is 8 bytes, the length of its header; the header, JSON; and the tensors, one after the other."""
+    """The header of a safetensors file: its length in 8 bytes, then itself, in JSON, then the tensors."""
     start = 8 + int.from_bytes(content[:8], "little")
     if len(content) < 8 or len(content) < start:
-        raise CheckpointError(f"{path}: truncated, or no safetensors file: it ends inside its header ({len(content)} bytes)")
+        raise CheckpointError(f"{path}: truncated, or no safetensors file: it ends inside its header")
     try:
         header = json.loads(content[8:start])
-        end = start + max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
+        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+        end = start + max(ends, default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise CheckpointError(f"{path}: damaged, or no safetensors file: its header cannot be read") from None
     if len(content) != end:
-        raise CheckpointError(f"{path}: truncated or damaged: it has {len(content)} bytes, its header says {end}")
+        raise CheckpointError(f"{path}: truncated or damaged: {len(content)} bytes, its header says {end}")
     return header
 
 

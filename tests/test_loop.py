@@ -1,7 +1,8 @@
-"""train/loop.py: the schedule, resuming to the bit after SIGKILL, two processes, limits, and what stops a training.
+"""train/loop.py: the schedule, resuming to the bit after SIGKILL, two processes, limits, what stops a
+training.
 
-Run as a script, this file is a tiny training: `python tests/test_loop.py kill FOLDER COUNT` kills one again and again,
-`train FOLDER` is one process of one (for torchrun).
+Run as a script, this file is a tiny training: `python tests/test_loop.py kill FOLDER COUNT` kills one again
+and again, `train FOLDER` is one process of one (for torchrun).
 """
 
 import json
@@ -33,7 +34,8 @@ class Tiny(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 3, 3, padding=1))
+        first, last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)
+        self.net = nn.Sequential(first, nn.GroupNorm(2, 8), nn.SiLU(), last)
 
     def forward(self, x0, levels, noise):
         noisy = x0 + levels.view(-1, 1, 1, 1) * noise
@@ -55,8 +57,8 @@ def tiny_batch(n):
 
 
 def tiny_config(folder, **changes):
-    return LoopConfig(**{**dict(run=str(folder), steps=30, batch=8, warmup=5, log_steps=4, save_minutes=0, device="cpu"),
-                         **changes})
+    usual = dict(run=str(folder), steps=30, batch=8, warmup=5, log_steps=4, save_minutes=0, device="cpu")
+    return LoopConfig(**{**usual, **changes})
 
 
 def tiny_training(folder, make_batch=None, sample=None, **changes):
@@ -65,9 +67,9 @@ def tiny_training(folder, make_batch=None, sample=None, **changes):
 
 
 def kill_again_and_again(folder, count):
-    """Fork trainings and kill them at random moments; each folder's final bits must be those of an undisturbed run."""
+    """Fork trainings and kill them at random moments; they must end in the bits of an undisturbed run."""
     dice = random.Random(0)
-    State(tiny(), tiny_config(folder))                          # the first optimizer imports much: once, before the forks
+    State(tiny(), tiny_config(folder))                          # imports much: once, before the forks
     began = time.monotonic()
     assert os.waitpid(fork_training(folder / "undisturbed"), 0)[1] == 0
     seconds = time.monotonic() - began
@@ -83,7 +85,7 @@ def kill_again_and_again(folder, count):
             status = os.waitpid(child, 0)[1]
             finished = status == 0
             if not finished:
-                assert os.WTERMSIG(status) == signal.SIGKILL, f"the resumed training failed with status {status}"
+                assert os.WTERMSIG(status) == signal.SIGKILL, f"resuming failed with status {status}"
                 kills += 1
         assert_same_bits(folder / "undisturbed", folder / "disturbed")
     print(f"{kills} kills in {runs} runs, all resumed to the same bits")
@@ -103,17 +105,18 @@ def fork_training(folder):
 
 
 def assert_same_bits(one, other):
-    (expected, known), (found, metadata) = (load_state(Path(folder) / "state.safetensors") for folder in (one, other))
+    expected, known = load_state(Path(one) / "state.safetensors")
+    found, metadata = load_state(Path(other) / "state.safetensors")
     assert known["step"] == metadata["step"]
     assert expected.keys() == found.keys() and len(expected) > 10
     for name, tensor in expected.items():
         assert torch.equal(tensor.view(torch.int32), found[name].view(torch.int32)), name
 
 
-def run_script(*arguments, **options):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **options.pop("env", {})}
-    return subprocess.run([sys.executable, *map(str, arguments)], env=environment, cwd=ROOT, capture_output=True, text=True,
-                          timeout=600, **options)
+def run_script(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -156,7 +159,8 @@ def test_a_finished_run_is_not_trained_further(tmp_path):
 
 
 def test_two_processes_equal_one_with_the_same_batch(tmp_path):
-    done = run_script("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, __file__, "train", tmp_path / "two")
+    torchrun = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2
+    done = run_script(*torchrun, __file__, "train", tmp_path / "two")
     assert done.returncode == 0, done.stderr
     tiny_training(tmp_path / "one", accumulate=2, steps=10)
     one, two = (load_state(tmp_path / name / "state.safetensors")[0] for name in ("one", "two"))
@@ -203,7 +207,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     assert len(str(error.value).splitlines()) <= 2
     tensors, metadata = load_state(tmp_path / "state.safetensors")
     assert metadata["step"] == 10 and all(tensor.isfinite().all() for tensor in tensors.values())
-    tiny_training(tmp_path)                                     # and goes on from there, to the bits of a healthy run
+    tiny_training(tmp_path)                                     # goes on, to the bits of a healthy run
     tiny_training(tmp_path / "healthy")
     assert_same_bits(tmp_path, tmp_path / "healthy")
 
@@ -222,7 +226,7 @@ def test_an_infinite_gradient_stops_the_run_too(tmp_path):
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path, change):
     tiny_training(tmp_path, steps=3)
     (key, value), = change.items()
-    with pytest.raises(CheckpointError, match=rf"state.safetensors: of another run: {key} is .* {value} asked") as error:
+    with pytest.raises(CheckpointError, match=rf"of another run: {key} is .* {value} asked") as error:
         tiny_training(tmp_path, **{"steps": 3, **change})
     assert len(str(error.value).splitlines()) <= 2
 
@@ -231,7 +235,8 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     tiny_training(tmp_path, steps=3)
     other = Tiny()
     other.net[0] = nn.Conv2d(3, 8, 1)
-    with pytest.raises(CheckpointError, match=r"another network:\ntensor net.0.weight is \(8, 3, 3, 3\) .* \(8, 3, 1, 1\)"):
+    named = r"another network:\ntensor net.0.weight is \(8, 3, 3, 3\) .* \(8, 3, 1, 1\)"
+    with pytest.raises(CheckpointError, match=named):
         train(other, tiny_batch(8), tiny_config(tmp_path, steps=3))
 
 
@@ -239,7 +244,7 @@ def test_a_damaged_checkpoint_is_named_with_the_one_to_go_on_from(tmp_path):
     tiny_training(tmp_path, steps=3)
     last = tmp_path / "state.safetensors"
     last.write_bytes(last.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match="state.safetensors: truncated.*\n.*state-previous.safetensors") as error:
+    with pytest.raises(CheckpointError, match="state.safetensors: truncated.*\n.*state-previous") as error:
         tiny_training(tmp_path, steps=3)
     assert len(str(error.value).splitlines()) <= 2
     last.unlink()
@@ -248,7 +253,7 @@ def test_a_damaged_checkpoint_is_named_with_the_one_to_go_on_from(tmp_path):
 
 def test_the_log_has_one_line_a_step_even_after_a_kill(tmp_path):
     tiny_training(tmp_path, sample=stop_at(13), sample_minutes=0)
-    with open(tmp_path / "log.jsonl", "a") as file:             # what a kill leaves: a step beyond the checkpoint, and half a line
+    with open(tmp_path / "log.jsonl", "a") as file:             # what a kill leaves
         file.write('{"step": 16, "loss": 1}\n{"step": 2')
     tiny_training(tmp_path)
     lines = [json.loads(line) for line in open(tmp_path / "log.jsonl")]
@@ -285,7 +290,8 @@ def test_the_running_mean_of_the_weights(tmp_path):
 
 
 def test_near_seeds_give_unrelated_streams_and_the_same_seed_the_same():
-    draws = {parts: torch.randn(10_000, generator=generator_of(*parts)) for parts in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]}
+    seeds = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]
+    draws = {parts: torch.randn(10_000, generator=generator_of(*parts)) for parts in seeds}
     table = torch.corrcoef(torch.stack(list(draws.values())))
     assert (table - torch.eye(4)).abs().max() < 0.05
     assert torch.equal(draws[0, 1, 0], torch.randn(10_000, generator=generator_of(0, 1, 0)))

@@ -2,14 +2,17 @@
 
 import argparse
 from dataclasses import dataclass, fields
+from inspect import cleandoc
 
 
 @dataclass(frozen=True)
 class LoopConfig:
     """What train/loop.py needs to know. Scripts add their own fields in a subclass.
 
-    steps = 0 means: as many as fit in `minutes`.  batch: pictures in one pass of one process; a step averages the gradient
-    over `accumulate` passes of each process.  ema: the share of the running mean of weights that survives a step.
+    steps = 0 means: as many as fit in `minutes`.  batch: pictures in one pass of one process; a step averages
+    the gradient over `accumulate` passes of each process.  warmup: steps in which the learning rate rises;
+    decay: share of the steps in which it falls.  clip: longest gradient.  ema: share of the weights' running
+    mean that survives a step.
     """
 
     run: str = "runs/unnamed"
@@ -39,23 +42,30 @@ class LoopConfig:
 
 
 # These say where, how long and how often to look, not what is learnt: a run may be resumed with others.
-FREE = ("run", "minutes", "device", "compile", "log_steps", "save_minutes", "sample_minutes")
+FREE = ("run", "name", "export", "download", "minutes", "device", "compile",
+        "log_steps", "save_minutes", "sample_minutes")
 
 
 def configure(kind, presets, preset, **changes):
-    """A configuration of class `kind`: the preset's values, then the changes. Raises ValueError for unknown names."""
+    """A configuration of class `kind`: the preset, then the changes. Raises ValueError for unknown keys."""
     if preset not in presets:
         raise ValueError(f'preset "{preset}": one of {", ".join(presets)} expected')
     known = [field.name for field in fields(kind)]
     unknown = sorted(set(changes) - set(known))
     if unknown:
-        raise ValueError(f"{kind.__name__} does not know {', '.join(unknown)}:\nkeys {', '.join(known)} expected")
+        unknown, known = ", ".join(unknown), ", ".join(known)
+        raise ValueError(f"{kind.__name__} does not know {unknown}:\nkeys {known} expected")
     return kind(**{**presets[preset], **changes})
 
 
 def from_command_line(kind, presets, description, arguments=None):
-    """A configuration from `--preset NAME --key value ...`; every field of `kind` is an option."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """A configuration from `--preset NAME --key value ...`; every field of `kind` is an option.
+
+    --help prints the description and what the docstrings of `kind` and LoopConfig say of their fields.
+    """
+    as_written = argparse.RawDescriptionHelpFormatter
+    description = "\n\n".join(map(cleandoc, [description, kind.__doc__, LoopConfig.__doc__]))
+    parser = argparse.ArgumentParser(description=description, formatter_class=as_written)
     parser.add_argument("--preset", default="cpu", choices=list(presets), help="where the defaults come from")
     for field in fields(kind):
         convert = argparse.BooleanOptionalAction if field.type is bool else None
@@ -72,7 +82,11 @@ def command_line(module, config):
     """The command that makes this configuration: every option that differs from the default of its class."""
     words = [f"python -m {module}"]
     for field in fields(config):
-        value, option = getattr(config, field.name), "--" + field.name.replace("_", "-")
-        if value != field.default:
-            words.append(option if value is True else option.replace("--", "--no-", 1) if value is False else f"{option} {value}")
+        value, option = getattr(config, field.name), field.name.replace("_", "-")
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words.append(f"--{option} {value}")
     return " ".join(words)

@@ -1,6 +1,6 @@
 """Pictures and captions to train on: Toytown, MNIST, CIFAR-10, or a folder.
 
-A source is called with (n, generator) and returns n pictures and n captions, the same for the same generator's state.
+A source is called with (n, generator) and returns n pictures and n captions, the same for the same generator.
 """
 
 from pathlib import Path
@@ -55,8 +55,8 @@ class Pictures:
 def source(data, size, device, download=False, folder="data/downloads"):
     """The source named by `data`: "town", "mnist", "cifar10", or the path of a folder of pictures.
 
-    size: side of the pictures.  download: MNIST and CIFAR-10 may be fetched into `folder`; nothing else reaches the network.
-    Raises ValueError if the pictures are not there.
+    size: side of the pictures.  download: may MNIST and CIFAR-10 be fetched into `folder`?  Nothing else
+    reaches the network. Raises ValueError if the pictures are not there.
     """
     if data == "town":
         return Town(size, device)
@@ -72,18 +72,20 @@ def torchvision_set(data, folder, download):
     try:
         from torchvision import datasets
     except ImportError:
-        raise ValueError(f'--data {data} needs torchvision, which is not installed:\npip install "minidiff[train]"') from None
+        raise ValueError(f'{data} needs torchvision:\npip install "minidiff[train]"') from None
     kind = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10}[data]
     try:
         found = kind(folder, train=True, download=download)
     except RuntimeError as error:
         hint = str(error).splitlines()[0] if download else "add --download to fetch it"
-        raise ValueError(f"{data} is not in {Path(folder).resolve()}, where torchvision keeps it:\n{hint}") from None
+        where = f"{Path(folder).resolve()}, where torchvision keeps it"
+        raise ValueError(f"{data} is not in {where}:\n{hint}") from None
     pixels = torch.as_tensor(found.data)
-    if data == "mnist":                                                                      # (N, 28, 28)
-        return grey(pixels), torch.as_tensor(found.targets), [f"a photo of the digit {name}" for name in DIGITS]
-    names = [f"a photo of {'an' if name[0] in 'aeiou' else 'a'} {name}" for name in found.classes]
-    return pixels.permute(0, 3, 1, 2).contiguous(), torch.as_tensor(found.targets), names    # (N, 32, 32, 3)
+    labels = torch.as_tensor(found.targets)
+    if data == "mnist":                                                              # (N, 28, 28)
+        return grey(pixels), labels, [f"a photo of the digit {name}" for name in DIGITS]
+    names = [photo_of(name) for name in found.classes]                               # (N, 32, 32, 3)
+    return pixels.permute(0, 3, 1, 2).contiguous(), labels, names
 
 
 def grey(pixels):
@@ -92,11 +94,12 @@ def grey(pixels):
 
 
 def picture_folder(path, size):
-    """(pictures (N, 3, size, size) uint8, labels, captions) of a folder; pictures in subfolders are captioned by its name."""
+    """(pictures (N, 3, size, size) uint8, labels, captions) of a folder and its subfolders."""
     path = Path(path)
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
     if not files:
-        raise ValueError(f"--data {path}: no PNG, JPEG or WebP pictures found there\ntown, mnist, cifar10 or a folder expected")
+        expected = "town, mnist, cifar10 or a folder of those expected"
+        raise ValueError(f"--data {path}: no PNG, JPEG or WebP in it\n{expected}")
     names = sorted({caption_of(p, path) for p in files})
     labels = torch.tensor([names.index(caption_of(p, path)) for p in files])
     return torch.stack([square(p, size) for p in files]), labels, names
@@ -104,13 +107,18 @@ def picture_folder(path, size):
 
 def caption_of(file, root):
     """'a photo of a cat' for root/cat/1.png; the empty caption for pictures that lie in the root itself."""
-    return "" if file.parent == root else f"a photo of {file.parent.name.lower()}"
+    return "" if file.parent == root else photo_of(file.parent.name.lower())
+
+
+def photo_of(name):
+    """cat -> 'a photo of a cat'."""
+    return f"a photo of {'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def square(file, size):
-    """The middle square of a picture file: (3, size, size) uint8. Raises ValueError for what is no picture."""
+    """The middle square of a picture file, (3, size, size) uint8. Raises ValueError if it is no picture."""
     picture = ImageOps.fit(to_rgb(still_picture(file, "picture")), (size, size), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)                              # (H, W, 3) -> (3, H, W)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)                      # (H, W, 3) -> (3, H, W)
 
 
 def resize(pictures, size):
@@ -118,9 +126,15 @@ def resize(pictures, size):
     if pictures.shape[2:] == (size, size):
         return pictures
     options = dict(size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    return torch.cat([F.interpolate(part.float(), **options).round().clamp(0, 255).byte() for part in pictures.split(1000)])
+    parts = (F.interpolate(part.float(), **options) for part in pictures.split(1000))
+    return torch.cat([part.round().clamp(0, 255).byte() for part in parts])
+
+
+def on_device(generator, device):
+    """A generator on the training device, seeded by one on the CPU: noise is drawn where it is needed."""
+    return torch.Generator(device).manual_seed(draw_seed(generator))
 
 
 def draw_seed(generator):
-    """A whole number below 2^62 to seed something else with: far from the small seeds of the validation and test scenes."""
+    """A whole number below 2^62 to seed something else with: not a small one, as frozen scenes have."""
     return int(torch.randint(2**62, (), generator=generator))

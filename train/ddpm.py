@@ -22,7 +22,7 @@ from minidiff.process.ddpm import DDPM
 from minidiff.process.guidance import cfg, drop_conditions
 from minidiff.process.sample import clamped, sample
 from train.config import LoopConfig, command_line, from_command_line
-from train.data import draw_seed, source
+from train.data import on_device, source
 from train.loop import generator_of, train
 from train.place import Place
 
@@ -31,10 +31,12 @@ T = 1000
 
 @dataclass(frozen=True)
 class Config(LoopConfig):
-    """data: "town", "mnist", "cifar10" or a folder; download: may MNIST and CIFAR-10 be fetched?  size: side of the pictures.
+    """What to learn from, what to predict, and where the result goes.
 
-    predicts: "x0" or "eps".  snr_limit: gamma of the loss weight.  drop: share of captions emptied, so that the network also
-    learns to draw without one.  init: shipped weights to start from.  export: write the result to data/weights as `name`.
+    data: "town", "mnist", "cifar10" or a folder; download: may MNIST and CIFAR-10 be fetched?  size: of the
+    pictures.  predicts: "x0" or "eps".  snr_limit: gamma of the loss weight.  drop: share of captions
+    emptied, so that the network also learns to draw without one.  init: shipped weights to start from.
+    export: write data/weights/NAME.safetensors at the end.
     """
 
     name: str = "town-ddpm"
@@ -84,7 +86,7 @@ def main(config):
         x0, captions = pictures(config.batch, generator)
         captions = drop_conditions(captions, config.drop, "", generator)
         t = stratified_levels(len(x0), process.T, generator)
-        noise = torch.randn(x0.shape, device=device, generator=torch.Generator(device).manual_seed(draw_seed(generator)))
+        noise = torch.randn(x0.shape, device=device, generator=on_device(generator, device))
         weight = snr_weight(process, t, config.snr_limit)
         tensors = process.fraction(t), network.text.tokenize(captions), process.target(x0, noise), weight
         return process.corrupt(x0, t, noise), *(tensor.to(device) for tensor in tensors)
@@ -99,25 +101,29 @@ def main(config):
 
 
 def stratified_levels(n, T, generator):
-    """n whole levels in 1..T, uniform, one in each n-th part of the range: their mean loss varies less than of free draws."""
+    """n whole levels in 1..T, uniform, one in each n-th part of the range, which steadies the mean loss."""
     return (1 + T * (torch.arange(n) + torch.rand(n, generator=generator)) / n).long().clamp(max=T)
 
 
 def snr_weight(process, t, limit):
-    """SNR held between 1 and limit, for a network that predicts x0; divided by SNR for one that predicts eps.  SNR = a^2 / s^2.
+    """The weight of each level in the loss, with SNR = a^2 / s^2.
 
-    From below: truncated SNR weighting, Salimans & Ho (2202.00512), section 4, so that what stands where is learnt from the
-    caption in good time. From above: min-SNR, Hang et al. (2303.09556), section 3.4, as almost clean pictures are cheap.
+    x0 predicted: max(1, min(SNR, limit)).  eps predicted: min(SNR, limit) / SNR.
+    The limit, so that almost clean pictures do not crowd out the rest: "Min-SNR", Hang et al. (2303.09556).
+    At least 1, so that what stands where is learnt from the caption in good time: "truncated SNR", Salimans &
+    Ho (2202.00512); not for eps, where it would divide by almost 0.
     t: (B,) levels.  limit: at least 1.  Returns (B,) float32.
     """
     a, s = process.coefficients(t)
     snr = (a / s) ** 2
-    weight = snr.clamp(1, limit)
-    return (weight if process.predicts == "x0" else weight / snr).float()
+    return (snr.clamp(1, limit) if process.predicts == "x0" else snr.clamp(max=limit) / snr).float()
 
 
 def warm_start(network, name):
-    """Begin from shipped weights; extra input channels, if they lack them, begin at zero. Raises CheckpointError if more lacks."""
+    """Begin from shipped weights; extra input channels that they lack begin at zero.
+
+    Raises CheckpointError if they lack anything else, or have more.
+    """
     tensors, _ = load_weights(name)
     extra = {key: tensor for key, tensor in network.state_dict().items() if "stem_extra" in key}
     fill(network, {**extra, **tensors}, name)
@@ -146,9 +152,9 @@ def save_samples(network, process, pictures, path, n=16, scale=2.0, steps=30):
 
 def export(state, config):
     """Write the EMA weights in half precision to data/weights, with what made them."""
-    text, unet = asdict(state.ema.text.config), asdict(state.ema.unet.config)
+    shapes = {"unet": asdict(state.ema.unet.config), "text": asdict(state.ema.text.config)}
     save_weights(config.name, state.ema.state_dict(), {
-        "config": {"unet": unet, "text": text, "process": {"name": "ddpm-cosine", "T": T, "predicts": config.predicts}},
+        "config": {**shapes, "process": {"name": "ddpm-cosine", "T": T, "predicts": config.predicts}},
         "command": command_line("train.ddpm", config),
         "data": config.data, "data_seed": config.seed, "steps": state.step, "seconds": round(state.seconds),
         "hardware": Place.find(config.device).hardware(), "figures": {}})

@@ -1,6 +1,7 @@
 """The log of a training: one JSON line every so many steps, with the loss at each noise level."""
 
 import json
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -40,17 +41,18 @@ class Log:
     def check(self, state):
         """Raise TrainingError if a loss or gradient since the last line was not finite."""
         loss, norm = float(self.loss.sum()), float(self.norm)
-        if not (torch.isfinite(torch.tensor([loss, norm])).all()):
-            raise TrainingError(
-                f"loss {loss}, gradient {norm} in steps {self.step + 1} to {state.step}: finite numbers expected\n"
-                f"the last good checkpoint is kept in {self.path.parent}; try a lower --learning-rate")
+        if not isfinite(loss + norm):
+            where = f"in steps {self.step + 1} to {state.step}"
+            hint = f"the last good checkpoint is kept in {self.path.parent}; try a lower --learning-rate"
+            raise TrainingError(f"loss {loss}, gradient {norm} {where}: finite numbers expected\n{hint}")
 
     def write(self, state, rate):
         """Append a line, begin the next, and return its chief numbers for the progress bar."""
         self.check(state)
         pictures = float(self.count.sum()) * self.place.world
         line = {
-            "step": state.step, "seconds": round(state.seconds, 1), "loss": float(self.loss.sum() / self.count.sum()),
+            "step": state.step, "seconds": round(state.seconds, 1),
+            "loss": float(self.loss.sum() / self.count.sum()),
             "loss_by_level": [round(value, 6) for value in (self.loss / self.count).nan_to_num(-1).tolist()],
             "gradient": float(self.norm) / (state.step - self.step), "learning_rate": rate,
             "pictures_per_second": round(pictures / max(state.seconds - self.seconds, 1e-9), 1)}

@@ -1,11 +1,13 @@
 """The training loop that every script shares.
 
-A script brings two things: `make_batch(generator)`, all of a pass's randomness, and a module whose forward(*batch), a pure
-function, returns the losses and noise levels of the pictures. Step k draws from a generator seeded by (seed, k, pass): there
-is no random state to save, and a run that was killed resumes to the same bits (on the CPU) as one that was not.
+A script brings two things: `make_batch(generator)`, all of a pass's randomness, and a module whose
+forward(*batch), a pure function, returns the losses and noise levels of the pictures. Step k draws from a
+generator seeded by (seed, k, pass): there is no random state to save, and on the CPU a run that was killed
+resumes to the same bits as one that was not.
 
-With `minutes` the learning rate stays constant for the first 1 - decay of the time. Then the number of steps is fixed from
-the speed so far and stored, and the rate falls to zero over the rest: only this one decision depends on the clock.
+With `minutes` the learning rate stays constant for the first 1 - decay of the time. Then the number of steps
+is fixed from the speed so far and stored, and the rate falls to zero over the rest: only this one decision
+depends on the clock.
 """
 
 import hashlib
@@ -26,9 +28,10 @@ from train.state import State
 def train(network, make_batch, config, sample=None):
     """Train to the end, or to Ctrl-C, resuming where config.run holds a checkpoint. Returns the State.
 
-    network: nn.Module, forward(*batch) -> (losses (B,), levels (B,) in 0..1).  make_batch: CPU generator -> a tuple of
-    tensors on the training device.  sample: called now and then, as sample(ema_network, step).
-    Raises TrainingError when a loss is not finite, CheckpointError when the checkpoint is damaged or of another run.
+    network: nn.Module, forward(*batch) -> (losses (B,), levels (B,) in 0..1).  make_batch: CPU generator -> a
+    tuple of tensors on the training device.  sample: called now and then, as sample(ema_network, step).
+    Raises TrainingError when a loss is not finite, CheckpointError for a checkpoint that is damaged or
+    another run's.
     """
     place = Place.find(config.device)
     state = State(network.to(place.device, memory_format=torch.channels_last), config)
@@ -44,14 +47,18 @@ def train(network, make_batch, config, sample=None):
             stopping, state.steps = place.agree(interrupted.is_set(), count_steps(state, config))
             if state.step % config.log_steps == 0 or state.done:
                 bar.set_postfix(log.write(state, learning_rate(state.step - 1, state.steps, config)))
-            if place.first and (stopping or state.done or state.steps != known or clock.due("save", config.save_minutes)):
+            decided = stopping or state.done or state.steps != known
+            if place.first and (decided or clock.due("save", config.save_minutes)):
                 log.check(state)
                 state.save(config.run)
-            if place.first and sample and (state.done or clock.due("sample", config.sample_minutes)):
+            due = state.done or clock.due("sample", config.sample_minutes)
+            if place.first and sample and due and not stopping:
                 with place.autocast(config.bf16):
                     sample(state.ema, state.step)
             bar.total = state.steps or None
             bar.update()
+        if stopping and place.first:
+            bar.write(f"Stopped and saved after step {state.step}: the same command goes on from there.")
     return state
 
 
@@ -77,24 +84,25 @@ def one_step(parallel, state, make_batch, config, place):
 
 
 def learning_rate(step, steps, config):
-    """Up in a straight line, constant, and down over the last share `decay` of the steps: a function of the step alone.
+    """Up in a straight line, constant, and down over the last share `decay` of the steps.
 
-    learning_rate min(1, (step + 1) / warmup, (steps - step) / (decay steps)).  "Warmup-stable-decay": Hu et al.
-    (2404.06395), section 4.  step: 0 for the first; steps: 0 = not decided yet, so still constant.
+    learning_rate min(1, (step + 1) / warmup, (steps - step) / (decay steps)): a function of the step alone.
+    "Warmup-stable-decay", Hu et al. (2404.06395), whose fall is exponential.  step: 0 for the first.
+    steps: 0 = not decided yet, so constant.
     """
     falling = (steps - step) / (config.decay * steps) if steps else 1
     return config.learning_rate * min(1, (step + 1) / max(config.warmup, 1), falling)
 
 
 def count_steps(state, config):
-    """The number of steps of the run: fixed once 1 - decay of the minutes are spent, so that the decay takes the rest."""
+    """The number of steps of the run, 0 until 1 - decay of the minutes are spent; the fall takes the rest."""
     if state.steps or state.seconds < (1 - config.decay) * 60 * config.minutes:
         return state.steps
     return max(state.step + 1, round(state.step / (1 - config.decay)))
 
 
 def generator_of(*parts):
-    """A CPU generator seeded by all of (seed, step, pass): hashed, since near seeds may give related streams."""
+    """A CPU generator seeded by (seed, step, pass), hashed, since near seeds may give related streams."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
@@ -121,7 +129,7 @@ class Clock:
 
 @contextmanager
 def interrupts():
-    """Inside, the first Ctrl-C or SIGTERM sets the Event that this yields, so that the step in hand is finished and saved."""
+    """Inside, the first Ctrl-C or SIGTERM sets the Event that this yields, so that a step is never half done."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event                                             # signals reach only the main thread
@@ -131,7 +139,7 @@ def interrupts():
 
     def note(number, frame):
         event.set()
-        signal.signal(number, before[number])
+        signal.signal(number, before[number])                   # the second one acts at once
 
     for number in numbers:
         signal.signal(number, note)

@@ -1,5 +1,6 @@
 """Where a training runs: on which device, in which precision, as which of several processes."""
 
+import atexit
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Place:
-    """One process of a training: its device, its rank, and how many there are (`torchrun` says so in the environment)."""
+    """One process of a training: its device, its rank, and how many there are, as torchrun tells it."""
 
     device: torch.device
     rank: int = 0
@@ -19,7 +20,7 @@ class Place:
 
     @classmethod
     def find(cls, device="auto"):
-        """The place of this process; under torchrun it also joins the others. Raises ValueError for an unknown device."""
+        """The place of this process, which under torchrun joins the others."""
         rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         device = best_device() if device == "auto" else torch.device(device)
         if world > 1:
@@ -28,6 +29,7 @@ class Place:
                 torch.cuda.set_device(device)
             if not distributed.is_initialized():
                 distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+                atexit.register(distributed.destroy_process_group)
         return cls(device, rank, world)
 
     @property

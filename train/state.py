@@ -1,4 +1,4 @@
-"""What a training is at one moment: weights, their running mean, the optimizer's memory, and where it stands."""
+"""What a training is at one moment: weights, their running mean, the optimizer's memory, progress."""
 
 import copy
 import json
@@ -11,11 +11,14 @@ from minidiff.checkpoint import CheckpointError, fill, load_state, save_state
 from train.config import FREE
 
 LAST, PREVIOUS = "state.safetensors", "state-previous.safetensors"
-MEMORY = ("exp_avg", "exp_avg_sq")                              # AdamW's running means of the gradient and its square
+MEMORY = ("exp_avg", "exp_avg_sq")                              # running means of the gradient and its square
 
 
 class State:
-    """step: updates done.  steps: of the whole run, 0 = not decided yet.  seconds: of training, all sittings together."""
+    """All that changes while a network is trained.
+
+    step: updates done.  steps: of the whole run, 0 = not decided yet.  seconds: of training, all sittings.
+    """
 
     def __init__(self, network, config):
         self.network, self.config = network, config
@@ -31,12 +34,14 @@ class State:
         return 0 < self.steps <= self.step
 
     def follow(self):
-        """Move the running mean towards the weights: ema <- d ema + (1 - d) weights,  d = min(config.ema, (1 + k) / (10 + k)).
+        """Move the running mean towards the weights: ema <- d ema + (1 - d) weights.
 
-        k: steps done before this one. The early d are small, so that the random start is forgotten soon.
+        d = min(config.ema, (1 + k) / (10 + k)), k steps done before: small at first, to forget the random
+        start.
         """
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(list(self.ema.parameters()), [p.detach() for p in self.network.parameters()], 1 - decay)
+        weights = [parameter.detach() for parameter in self.network.parameters()]
+        torch._foreach_lerp_(list(self.ema.parameters()), weights, 1 - decay)
         for mean, buffer in zip(self.ema.buffers(), self.network.buffers(), strict=True):
             mean.copy_(buffer)
 
@@ -46,22 +51,23 @@ class State:
         folder.mkdir(parents=True, exist_ok=True)
         save_state(folder / LAST, self.tensors(), {
             "step": self.step, "steps": self.steps, "seconds": self.seconds, "minutes": self.config.minutes,
-            "config": what_is_learnt(self.config)}, previous=folder / PREVIOUS)
+            "config": as_json(self.config)}, previous=folder / PREVIOUS)
 
     def resume(self, folder):
-        """Go on from the folder's checkpoint, if it has one. Raises CheckpointError if it is damaged or of another run."""
-        path = next((Path(folder) / name for name in (LAST, PREVIOUS) if (Path(folder) / name).exists()), None)
-        if path is None:
+        """Go on from the folder's checkpoint, if any. Raises CheckpointError if damaged or another run's."""
+        found = [path for path in (Path(folder) / LAST, Path(folder) / PREVIOUS) if path.exists()]
+        if not found:
             return
+        path = found[0]
         try:
             tensors, metadata = load_state(path)
         except CheckpointError as error:
-            hint = f"\nto go on from the one before it, delete it: {PREVIOUS} is there" if path.name == LAST else ""
+            hint = f"\nif you delete it, the one before it is used: {found[1]}" if len(found) > 1 else ""
             raise CheckpointError(f"{error}{hint}") from None
-        check_same_run(path, metadata["config"], what_is_learnt(self.config))
+        check_same_run(path, metadata["config"], as_json(self.config))
         self.restore(path, tensors, metadata["step"])
         self.step, self.seconds = metadata["step"], metadata["seconds"]
-        if metadata["minutes"] == self.config.minutes:          # another time limit asks for another number of steps
+        if metadata["minutes"] == self.config.minutes:          # else the steps are decided again
             self.steps = metadata["steps"]
 
     def tensors(self):
@@ -74,15 +80,15 @@ class State:
         return found
 
     def restore(self, path, tensors, step):
-        """The inverse of tensors(); the copies have the parameters' layout in memory, as fused AdamW needs."""
+        """The inverse of tensors(); copies have the parameters' layout in memory, as fused AdamW needs."""
         fill(self.network, part(tensors, "weights."), path)
         fill(self.ema, part(tensors, "ema."), path)
         memory = {key: part(tensors, f"optimizer.{key}.") for key in MEMORY}
         for name, parameter in self.network.named_parameters():
             if name in memory[MEMORY[0]]:
-                copies = {key: torch.empty_like(parameter.detach()).copy_(memory[key][name]) for key in MEMORY}
-                step_here = torch.tensor(float(step), device=parameter.device)
-                self.optimizer.state[parameter] = {"step": step_here, **copies}
+                self.optimizer.state[parameter] = {
+                    "step": torch.tensor(float(step), device=parameter.device),
+                    **{key: torch.empty_like(parameter.detach()).copy_(memory[key][name]) for key in MEMORY}}
 
 
 def part(tensors, prefix):
@@ -90,14 +96,15 @@ def part(tensors, prefix):
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def what_is_learnt(config):
-    """The configuration as JSON would return it, without what a resumed run may change."""
-    return json.loads(json.dumps({key: value for key, value in asdict(config).items() if key not in FREE}))
+def as_json(config):
+    """The configuration as JSON returns it."""
+    return json.loads(json.dumps(asdict(config)))
 
 
 def check_same_run(path, found, asked):
-    """Raise CheckpointError, naming the first difference, unless two configurations are the same."""
+    """Raise CheckpointError, naming the first difference, unless the configurations agree in all but FREE."""
     for key in [*asked, *found]:
-        if found.get(key) != asked.get(key):
+        if key not in FREE and found.get(key) != asked.get(key):
             difference = f"{key} is {found.get(key)} in the file, {asked.get(key)} asked for"
-            raise CheckpointError(f"{path}: of another run: {difference}\ngo on with the old value, or choose another --run")
+            hint = "go on with the old value, or choose another --run"
+            raise CheckpointError(f"{path}: of another run: {difference}\n{hint}")
