@@ -117,10 +117,14 @@ def write_atomically(path, content: bytes, previous=None) -> None:
     """
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:                                             # a full disk, say: leave no half file behind
+        temporary.unlink(missing_ok=True)
+        raise
     if previous and path.exists():
         os.replace(path, previous)
         _sync_folder(path.parent)
