@@ -3,8 +3,11 @@
 from minidiff.toytown.drawing import edits, edits_of
 from minidiff.toytown.edits import Edits
 from minidiff.toytown.language import VOCABULARY, captions
+from minidiff.toytown.maps import depth, pose, segmentation, skeleton
 from minidiff.toytown.paint import masks, paint
 from minidiff.toytown.requests import KINDS
 from minidiff.toytown.scene import Scenes, scenes
+from minidiff.toytown.splits import Split, load_split
 
-__all__ = ["KINDS", "VOCABULARY", "Edits", "Scenes", "captions", "edits", "edits_of", "masks", "paint", "scenes"]
+__all__ = ["KINDS", "VOCABULARY", "Edits", "Scenes", "Split", "captions", "depth", "edits", "edits_of", "load_split",
+           "masks", "paint", "pose", "scenes", "segmentation", "skeleton"]

@@ -8,18 +8,28 @@ import torch
 from minidiff.toytown.changes import FACTOR
 from minidiff.toytown.glyphs import CHARACTERS, LATIN, bitmaps
 from minidiff.toytown.language import written
+from minidiff.toytown.paint import change, paint
 from minidiff.toytown.requests import COLOR_OF, COLUMNS, OWNER, PLACES, Request
 from minidiff.toytown.scene import COLORS, LOOKS, OBJECTS, POSES, SEASONS, STYLES, TIMES, TREES, Scenes
 
 CATEGORIES = {**dict.fromkeys(COLUMNS, COLORS), "season": SEASONS, "time": TIMES, "style": STYLES, "tree_kind": TREES,
               "person_pose": POSES, "car_direction": ("to the left", "to the right")}
+TOLD = 4                                                        # pixels, in a picture of 64x64
 LOOKALIKES = 3                                                  # other writings for each character of the requested one
 
 
 def legal(request: Request, source: Scenes, target: Scenes, reference: Scenes) -> tuple[list[str], Scenes]:
-    """Names and scenes of all legal answers to one request; source, target and reference hold one scene each."""
+    """Names and scenes of all legal answers to one request; source, target and reference hold one scene each.
+
+    An answer that differs from the requested one in fewer than TOLD pixels of the true region cannot be told and is left out.
+    """
     named = {"requested": target, "unchanged": source, **ALTERNATIVES[request.kind](request, source, target, reference)}
-    return list(named), Scenes.cat(named.values())
+    scenes = Scenes.cat(named.values())
+    pictures = paint(scenes)
+    wanted, unchanged = pictures[:1], pictures[1:2]
+    told = (change(pictures, wanted) & change(unchanged, wanted)).sum((1, 2, 3)) >= TOLD
+    told[0] = True
+    return [name for name, kept in zip(named, told.tolist(), strict=True) if kept], scenes[told]
 
 
 def _recoloured(request, source, target, reference):
@@ -66,10 +76,11 @@ def _written(request, source, target, reference):
 
 
 def _combined(request, source, target, reference):
-    """Image 2 as it is, and whatever else image 1 could have been given."""
+    """Whatever else image 1 could have been given, and image 2 as it is (but for "combine add", where it holds the very thing)."""
+    copied = {} if request.verb == "combine add" else {"image 2": reference}
     if request.subject in CATEGORIES:
-        return {"image 2": reference, **_others(target, source, request.subject)}
-    return {"image 2": reference, **_other_looks(target, source, request.subject)}
+        return {**copied, **_others(target, source, request.subject)}
+    return {**copied, **_other_looks(target, source, request.subject)}
 
 
 def _related(request, source, target, reference):
@@ -128,7 +139,7 @@ def side_effects(request: Request, target: Scenes) -> tuple[list[str], Scenes | 
         changed[column] = target.with_(**{column: (getattr(target, column) + 1) % len(CATEGORIES[column])})
     changed["fence"] = target.with_(fence=1 - target.fence)
     for name in OBJECTS:
-        if getattr(target, name) == 1 and name not in request.names():
+        if getattr(target, name) == 1 and name not in request.changes():
             changed |= _slips(target, name)
     changed = {name: scene for name, scene in changed.items() if name != request.subject}
     return list(changed), Scenes.cat(changed.values())

@@ -49,7 +49,7 @@ def coloured(scenes):
 def tellable(scenes, name):
     """bool (n,): would the style show what the words say of this object: its colour, a sign's writing?"""
     if name == "sign":
-        return in_style(scenes, "plain", "watercolour")
+        return in_style(scenes, "plain")
     return coloured(scenes) | (name == "tree")
 
 
@@ -147,8 +147,8 @@ def change_time(request, source, reference, dice):
 
 
 def can_restyle(request, source, reference):
-    """Back to plain only where the drawing still tells what was there: never from a blueprint, nor writing from pixel-art."""
-    return in_style(source, "plain", "sketch", "watercolour") | (in_style(source, "pixel-art") & ~shows(source, "sign"))
+    """Back to plain only where the drawing still tells what was there: its colours, and no writing."""
+    return in_style(source, "plain") | (coloured(source) & ~shows(source, "sign"))
 
 
 def restyle(request, source, reference, dice):

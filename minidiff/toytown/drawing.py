@@ -25,7 +25,7 @@ def edits(n: int, seed: int, split: str = "train", kinds=None, size: int = 64, d
     """
     kinds = _check(n, split, kinds)
     dice = Dice(torch.Generator().manual_seed(len(SPLITS) * seed + SPLITS.index(split)), held_out=split != "train")
-    wanted = [kinds[i] for i in torch.randint(len(kinds), (n,), generator=dice.generator).tolist()]
+    wanted = [kinds[i % len(kinds)] for i in torch.randperm(n, generator=dice.generator).tolist()]
     return _collect(n, lambda places: ([wanted[place] for place in places], _scenes(len(places), dice, device)), dice, size)
 
 

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from minidiff.toytown import answers
-from minidiff.toytown.paint import paint, paint_pairs
-from minidiff.toytown.proposals import change
+from minidiff.toytown.paint import change, paint, paint_pairs
 from minidiff.toytown.requests import Request
 from minidiff.toytown.scene import Scenes, has_held_out
 

@@ -20,6 +20,7 @@ from minidiff.toytown.shapes import Canvas
 from minidiff.toytown.styles import restyle
 
 CHUNK_PIXELS = 128 * 64 * 64                                    # more at once gains no speed and costs memory
+CHANGED = 1e-3                                                  # smaller differences are none: an eighth of an 8-bit step
 MARGIN = 0.05                                                   # room round an object for its shadow and a waving hand
 
 
@@ -36,6 +37,11 @@ def paint_pairs(source: Scenes, target: Scenes, size: int = 64) -> tuple[Tensor,
     """`paint` of both, faster: what the pictures of a pair share is painted once."""
     pairs = paint(_side_by_side(source, target), size)
     return pairs[0::2], pairs[1::2]
+
+
+def change(source: Tensor, target: Tensor, least: float = CHANGED) -> Tensor:
+    """The true region of an edit, bool (n, 1, H, W): pixels where any channel differs by more than `least`."""
+    return ((target - source).abs() > least).any(1, keepdim=True)
 
 
 def masks(scenes: Scenes, size: int = 64, border=(0, 0, 0, 0)) -> Tensor:

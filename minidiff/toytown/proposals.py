@@ -7,13 +7,13 @@ from torch import Tensor
 
 from minidiff.toytown.changes import carry_out, possible
 from minidiff.toytown.dice import Dice
-from minidiff.toytown.paint import paint_pairs, visibility, visibility_pairs
+from minidiff.toytown.paint import change, paint_pairs, visibility, visibility_pairs
 from minidiff.toytown.requests import Request, requests_of
 from minidiff.toytown.scene import OBJECTS, Scenes, has_held_out
 
 SEEN, NAMED, READ = 1 / 3, 1 / 2, 0.9                           # visible shares: of everything, of what is named, of writing
-CHANGED = 1e-3                                                  # a pixel has changed from here on: an eighth of an 8-bit step
-SMALLEST_REGION = 12                                            # pixels, in a picture of 64x64
+SMALLEST_REGION = 12                                            # pixels, in a picture of 64x64, that change by
+VISIBLE = 0.1                                                   # at least: 13 steps of 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,14 +101,9 @@ def _needed(requests, names):
     return needed
 
 
-def change(source: Tensor, target: Tensor) -> Tensor:
-    """The true region of an edit, bool (n, 1, H, W): pixels where any channel differs by more than CHANGED."""
-    return ((target - source).abs() > CHANGED).any(1, keepdim=True)
-
-
 def large_enough(proposals: Proposals) -> tuple[Tensor, Tensor, Tensor]:
-    """(does it change SMALLEST_REGION pixels, bool (n,); the source painted at 64x64; the target)."""
+    """(does it visibly change at least SMALLEST_REGION pixels, bool (n,); the source painted at 64x64; the target)."""
     source, target = paint_pairs(proposals.source, proposals.target)
-    pixels = change(source, target).sum((1, 2, 3))
+    pixels = change(source, target, VISIBLE).sum((1, 2, 3))
     boundless = torch.tensor([request.kind == "ambiguous" for request in proposals.requests], device=pixels.device)
     return (pixels >= SMALLEST_REGION) | boundless, source, target

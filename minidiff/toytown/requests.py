@@ -49,6 +49,10 @@ class Request:
         new_sign = self.verb in ("add", "combine look", "combine add") and self.subject == "sign"
         return self.subject == "sign_text" or new_sign or (self.verb == "replace" and self.other == "sign")
 
+    def changes(self) -> tuple[str, ...]:
+        """The objects that look different, or are not there, afterwards."""
+        return (OWNER.get(self.subject, self.subject), *((self.other,) if self.verb == "replace" else ()))
+
     def names(self) -> tuple[str, ...]:
         """The objects that its instruction names in image 1: they must be seen there."""
         other = "" if self.verb == "combine colour" else self.other
@@ -68,7 +72,7 @@ def _every_request():
     for name in OBJECTS:
         yield from (Request("add", name, how=place) for place in PLACES)
         yield from (Request("move", name, how=place) for place in PLACES)
-        yield from (Request("replace", name, other) for other in OBJECTS if other != name)
+        yield from (Request("replace", name, other) for other in OBJECTS if other != name and (name, other) != ("car", "house"))
         yield Request("remove", name)
         yield Request("combine look", name)
         yield Request("combine add", name)

@@ -1,0 +1,110 @@
+"""The frozen splits: the very scenes and edits on which every figure of minidiff is measured, stored as numbers and words.
+
+    test = load_split("test")
+    paint(test.scenes), test.captions              # 512 scenes
+    test.edits.source, test.edits.instruction      # 1024 edits, each kind equally often
+"""
+
+import hashlib
+import json
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from minidiff.checkpoint import CheckpointError, data_folder, write_atomically
+from minidiff.toytown.edits import Edits
+from minidiff.toytown.requests import Request
+from minidiff.toytown.scene import Scenes, has_held_out
+
+NAMES = ("val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Scenes with captions, and edits; half of the captions are worded as training never words them."""
+
+    name: str
+    scenes: Scenes
+    captions: tuple[str, ...]
+    held_out_phrasing: Tensor                                   # bool (n,), of the captions
+    edits: Edits
+
+    @property
+    def held_out_colors(self) -> Tensor:
+        """bool (n,): does the scene show a colour on an object that training never shows on it?"""
+        return has_held_out(self.scenes)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All numbers by name, as they are stored: categories in one byte; of image 2 only those that are used."""
+        groups = {"scenes": self.scenes, "source": self.edits.scenes, "target": self.edits.target_scenes,
+                  "reference": self.edits.reference_scenes[self.edits.has_reference]}
+        columns = {f"{group}.{name}": column for group, part in groups.items() for name, column in part.columns().items()}
+        columns |= {"held_out_captions": self.held_out_phrasing, "held_out_instructions": self.edits.held_out_phrasing}
+        return {name: value.contiguous() if value.is_floating_point() else value.to(torch.uint8) for name, value in columns.items()}
+
+    def words(self) -> str:
+        """All words, as JSON."""
+        requests = [astuple(request) for request in self.edits.requests]
+        return json.dumps({"captions": self.captions, "instructions": self.edits.instruction, "requests": requests}, ensure_ascii=False)
+
+    def digest(self) -> str:
+        """SHA-256 of all numbers and words."""
+        return _digest(self.tensors(), self.words())
+
+
+def split_file(name: str) -> Path:
+    """Where a split is stored."""
+    return data_folder() / "toytown" / f"{name}.safetensors"
+
+
+def save_split(split: Split) -> Path:
+    """Write a split to its file, at one stroke."""
+    path = split_file(split.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = json.dumps({"words": split.words(), "sha256": split.digest()}, ensure_ascii=False)
+    write_atomically(path, save(split.tensors(), {"split": header}))       # one key: safetensors stores several in any order
+    return path
+
+
+def load_split(name: str, size: int = 64) -> Split:
+    """The frozen split "val" or "test", its edits painted at `size` when they are looked at.
+
+    Raises ValueError for another name, CheckpointError for a missing or damaged file.
+    """
+    if name not in NAMES:
+        raise ValueError(f"split is {name!r}: val or test expected (training scenes are drawn, see toytown.scenes)")
+    path = split_file(name)
+    try:
+        with safe_open(path, framework="pt") as file:
+            values, header = {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["split"])
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; python -m minidiff.toytown.dataset draws it anew") from None
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged, or no split of Toytown ({type(error).__name__})") from None
+    if _digest(values, header["words"]) != header["sha256"]:
+        raise CheckpointError(f"{path}: damaged: its contents do not match their SHA-256")
+    return _unpack(name, values, json.loads(header["words"]), size)
+
+
+def _digest(values, words):
+    numbers = b"".join(name.encode() + value.numpy().tobytes() for name, value in sorted(values.items()))
+    return hashlib.sha256(numbers + words.encode()).hexdigest()
+
+
+def _unpack(name, values, words, size):
+    groups = {"scenes": {}, "source": {}, "target": {}, "reference": {}}
+    for key, value in values.items():
+        group, _, column = key.partition(".")
+        if column:
+            groups[group][column] = value if value.is_floating_point() else value.long()
+    parts = {group: Scenes(**columns) for group, columns in groups.items()}
+    requests = tuple(Request(*fields) for fields in words["requests"])
+    flags = {key: values["held_out_" + key].bool() for key in ("captions", "instructions")}
+    batch = Edits(parts["source"], parts["target"], parts["source"], requests, tuple(words["instructions"]), flags["instructions"], size)
+    rows = batch.has_reference.cumsum(0) - 1                    # image 2 is stored only for the edits that have one
+    reference = Scenes.cat([parts["reference"], parts["source"]])[torch.where(batch.has_reference, rows, len(parts["reference"]))]
+    return Split(name, parts["scenes"], tuple(words["captions"]), flags["captions"], replace(batch, reference_scenes=reference))
