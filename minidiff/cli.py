@@ -27,14 +27,13 @@ GENERATE = """\
 Draw a picture from words, of what Toytown has: a house, a tree, a person, a car, a sign and a fence, in four
 seasons, by day, at dusk and at night.
 
-example: minidiff generate 'a blue house and a sign that says "AB" at night in winter' night.png
+example: minidiff generate night.png --prompt 'a blue house and a sign that says "AB" at night in winter'
 """
 FILES = {
     "IN": "the picture: PNG, JPEG, WebP, BMP or GIF, sides multiples of 8 from 32 to 512 (else --resize)",
     "MASK": "a picture as large as IN: white = may change, black = stays; or, if it has transparent pixels: "
             "transparent = may change, whatever the colours (one file may be both IN and MASK)",
     "OUT": "a PNG, since a JPEG could not keep pixels as they are",
-    "PROMPT": 'what to draw, "" = anything; what is written on a sign stands in double quotes',
 }
 HELP = {
     "steps": "levels from noise to picture; more: slower, finer",
@@ -116,9 +115,10 @@ def add_outpaint(commands):
 
 
 def add_generate(commands):
-    """minidiff generate PROMPT OUT"""
+    """minidiff generate OUT"""
     command = commands.add_parser("generate", help="draw a picture from words", description=GENERATE)
-    add_files(command, "PROMPT", "OUT")
+    add_files(command, "OUT")
+    command.add_argument("--prompt", default="", help='what to draw; writing on a sign in double quotes ("")')
     command.add_argument("--n", type=int, default=1, help="how many pictures (1)")
     add_common(command, "generate", "free")
     command.set_defaults(run=run_generate)

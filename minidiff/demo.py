@@ -94,13 +94,13 @@ def tour(editor, steps):
 
 def hole(editor, steps):
     """One hole, filled after three prompts."""
-    files = [data_folder() / "demo" / name for name in ("house.png", "house-mask.png")]
+    files = [data_folder() / "demo" / name for name in ("street.png", "hole.png")]
     picture, edit_mask = load_pair(*files)
-    things = {"house": "a yellow house", "sign": 'a sign that says "A1"', "person": "a person in a red jacket"}
-    options = repaint(steps)
-    pieces = [Piece(f"hole-{name}", f"“{thing}”", editor.begin_inpaint(*files, SUMMER.format(thing), **options))
-              for name, thing in things.items()]
-    text = "RePaint fills the hole from pure noise and holds all other pixels. The caption says what goes there."
+    pieces = []
+    for thing in ("a yellow house", "a blue house", 'a sign that says "A1"'):
+        edit = editor.begin_inpaint(*files, SUMMER.format(thing), **repaint(steps))
+        pieces.append(Piece(f"hole-{len(pieces) + 1}", f"“{thing}”", edit))
+    text = "RePaint fills it from pure noise and holds all other pixels. The caption says what goes there."
     given = [(picture, "given"), (marked(picture, edit_mask), "may change")]
     return Chapter("Fill a hole", text, given, pieces)
 
@@ -118,11 +118,12 @@ def torn(editor, steps):
 
 def beyond(editor, steps):
     """A picture made wider than any that the network ever saw."""
-    file = data_folder() / "demo" / "street.png"
+    file = data_folder() / "demo" / "cottage.png"
     edit = editor.begin_outpaint(file, left=32, prompt=SPRING, **repaint(steps))
     text = "The canvas grows by 32 pixels, and the new part is the hole; two windows cover the 96 pixels."
     given = [(Image.open(file).convert("RGB"), "given")]
-    return Chapter("Paint beyond the edge", text, given, [Piece("street-wide", "32 more pixels on the left", edit)])
+    pieces = [Piece("cottage-wide", "32 more pixels on the left", edit)]
+    return Chapter("Paint beyond the edge", text, given, pieces)
 
 
 def words(editor, steps):

@@ -9,10 +9,10 @@ from PIL import Image
 STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#1c2430, #e9e6df); --paper: light-dark(#fbf8f2, #161a21);
         --line: light-dark(#d9d2c3, #333a46); --soft: light-dark(#6a7280, #9aa3b2) }
-body { margin: 0 auto; max-width: 62rem; padding: 2.5rem 1.5rem 5rem; background: var(--paper);
+body { margin: 0 auto; max-width: 68rem; padding: 2.5rem 1.5rem 5rem; background: var(--paper);
        color: var(--ink); font: 17px/1.55 system-ui, sans-serif }
 h1 { font-size: 2.2rem; letter-spacing: -.02em; margin: 0 } h2 { margin: 3rem 0 .2rem }
-p { max-width: 44rem } .lead { color: var(--soft); margin-top: .3rem }
+p { max-width: 56rem } .lead { color: var(--soft); margin-top: .3rem }
 .row { display: flex; flex-wrap: wrap; gap: 1.1rem; align-items: flex-start; margin-top: 1rem }
 figure { margin: 0 } figure.given img { outline: 2px dashed var(--line); outline-offset: 3px }
 img { image-rendering: pixelated; border-radius: 4px; display: block; max-width: 100% }
@@ -41,9 +41,9 @@ def page(chapters, film, rows):
 <div class="row">{reel}</div>
 {"".join(others)}
 <h2>What was kept</h2>
-<p>An edit must succeed <b>and</b> keep what nobody asked to change. Kept pixels come back identical; their PSNR
-is capped at 60 dB. Contrast at the edge: the steps across the mask's edge against those elsewhere, about 1 where
-no edge shows.</p>
+<p>An edit must succeed <b>and</b> keep what nobody asked to change. Kept pixels come back identical; 60 dB is the
+cap of their PSNR. Contrast at the edge: steps across the mask's edge against those elsewhere, about 1 where no
+edge shows.</p>
 {table(rows)}
 </html>
 """

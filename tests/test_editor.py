@@ -1,0 +1,268 @@
+"""The editor's verbs, on an untrained network: what it promises holds whatever the network paints."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from minidiff.checkpoint import CheckpointError, load_weights, save_weights
+from minidiff.control import controls
+from minidiff.edit import edge_contrast
+from minidiff.editor import Editor, options_of
+from minidiff.familiar import unlike_toytown
+from minidiff.images import to_pil, to_pixels, to_tensor
+from minidiff.model import Model, pick_device, process_from
+from minidiff.process.ddpm import DDPM
+from minidiff.process.flow import Flow
+from minidiff.process.sample import normal_like, sample
+from minidiff.toytown import paint, scenes
+
+QUICK = dict(steps=6, jump=2, visits=2)
+PROMPT = "a red house on a summer day"
+
+
+@pytest.fixture(scope="module")
+def street():
+    return to_pil(paint(scenes(1, seed=3), 64))
+
+
+@pytest.fixture
+def hole():
+    edit_mask = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    edit_mask[..., 20:44, 16:40] = True
+    return edit_mask
+
+
+def kept(picture, edit_mask):
+    return to_pixels(picture)[(~edit_mask).expand(-1, 3, -1, -1)]
+
+
+def test_inpaint_changes_the_hole_and_nothing_else(tiny_editor, street, hole):
+    result = tiny_editor.inpaint(street, hole, PROMPT, **QUICK)
+    assert result.image.size == (64, 64) and result.images == (result.image,)
+    assert torch.equal(kept(result.image, hole), kept(street, hole))
+    assert torch.equal(kept(result.uncomposited, hole), kept(street, hole))      # RePaint in pixels: exact by itself
+    inside = hole.expand(-1, 3, -1, -1)
+    assert (to_pixels(result.image)[inside] != to_pixels(street)[inside]).float().mean() > 0.9
+    assert result.measures["max_diff"] == result.measures["uncomposited_max_diff"] == 0
+    assert result.measures["psnr"] == 60 and result.measures["edge"] > 1
+    assert torch.equal(result.edit_mask, hole) and result.seconds > 0
+
+
+def test_pixels_that_a_control_fails_to_keep_are_put_back_and_measured(tiny_editor, street, hole):
+    """An editor that paints over everything: the picture keeps its pixels, the uncomposited one shows the damage."""
+    edit = tiny_editor.begin_inpaint(street, hole, **QUICK)
+
+    def careless(model, image, edit_mask, generator):
+        return controls("generate")["free"](model, image, edit_mask, "", generator=generator, steps=4)
+
+    edit.walk = careless
+    result = edit.result()
+    assert torch.equal(kept(result.image, hole), kept(street, hole)) and result.measures["psnr"] == 60
+    assert not torch.equal(kept(result.uncomposited, hole), kept(street, hole))
+    assert result.measures["uncomposited_psnr"] < 30 and result.measures["uncomposited_changed"] > 0.5
+
+
+def test_paths_pictures_and_tensors_give_the_same(tiny_editor, street, hole, tmp_path):
+    street.save(tmp_path / "street.png")
+    to_pil(hole.float().expand(-1, 3, -1, -1) * 2 - 1).save(tmp_path / "hole.png")
+    erased = street.convert("RGBA")
+    erased.putalpha(Image.fromarray(np.where(hole[0, 0], 0, 255).astype(np.uint8)))
+    results = [tiny_editor.inpaint(*pair, PROMPT, **QUICK).image for pair in (
+        (street, hole), (to_tensor(street), hole), (str(tmp_path / "street.png"), tmp_path / "hole.png"),
+        (street, Image.open(tmp_path / "hole.png")), (erased, erased))]
+    assert all(np.array_equal(result, results[0]) for result in results)
+
+
+def test_the_seed_the_prompt_and_the_options_matter_and_nothing_else(tiny_editor, street, hole):
+    def pixels(prompt=PROMPT, **options):
+        return to_pixels(tiny_editor.inpaint(street, hole, prompt, **{**QUICK, **options}).image)
+
+    first = pixels(seed=1)
+    assert torch.equal(pixels(seed=1), first)
+    changes = dict(seed=2), dict(seed=1, scale=3.0), dict(seed=1, prompt="a blue car"), dict(seed=1, visits=1)
+    assert not any(torch.equal(pixels(**change), first) for change in changes)
+    assert torch.equal(pixels(prompt=None), pixels(prompt=""))
+
+
+def test_nothing_editable_returns_the_input_at_no_cost(tiny_editor, street):
+    nothing = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    for result in (tiny_editor.inpaint(street, nothing, PROMPT, **QUICK), tiny_editor.outpaint(street)):
+        assert np.array_equal(result.image, street) and result.network_calls == 0
+    edit = tiny_editor.begin_inpaint(street, nothing)
+    assert len(edit) == 0 and list(edit) == []
+
+
+def test_everything_editable_and_one_visit_is_plain_sampling(tiny_editor, street):
+    everything = torch.ones(1, 1, 64, 64, dtype=torch.bool)
+    result = tiny_editor.inpaint(street, everything, PROMPT, steps=6, visits=1, scale=2.0, seed=5)
+    assert result.measures == {}
+    plain = tiny_editor.generate(PROMPT, steps=6, scale=2.0, seed=5)
+    assert np.array_equal(result.image, plain.image)
+    generator, model = torch.Generator().manual_seed(5), tiny_editor.model
+    noise = normal_like(torch.zeros(1, 3, 64, 64), generator)
+    walk = sample(model.process, model.denoiser([PROMPT], 2.0), noise, model.process.times(6), generator)
+    assert np.array_equal(to_pil(list(walk)[-1].x), plain.image)
+
+
+def test_generate_gives_n_different_pictures(tiny_editor):
+    result = tiny_editor.generate(PROMPT, 3, steps=4)
+    assert len({picture.tobytes() for picture in result.images}) == 3 and result.image is result.images[0]
+    assert result.images[2].size == (64, 64) and result.network_calls == 3 * 4 * 2
+
+
+@pytest.mark.parametrize("sides, size, corner", [
+    ((0, 32, 0, 0), (96, 64), (0, 0)), ((32, 0, 0, 0), (96, 64), (32, 0)),
+    ((0, 0, 8, 0), (64, 72), (0, 8)), ((8, 8, 16, 16), (80, 96), (8, 16))])
+def test_outpaint_grows_the_picture_and_keeps_it(tiny_editor, street, sides, size, corner):
+    result = tiny_editor.outpaint(street, *sides, PROMPT, **QUICK)
+    assert result.image.size == size
+    x, y = corner
+    assert np.array_equal(result.image.crop((x, y, x + 64, y + 64)), street)
+    assert (~result.edit_mask).sum() == 64 * 64 and result.measures["max_diff"] == 0
+
+
+def test_outpaint_refuses_sizes_that_do_not_run(tiny_editor, street):
+    for sides in (dict(right=30), dict(top=480), dict(left=-8)):
+        with pytest.raises(ValueError) as caught:
+            tiny_editor.outpaint(street, **sides)
+        assert "expected" in str(caught.value)
+
+
+def test_watching_sees_every_state_and_changes_nothing(tiny_editor, street, hole):
+    edit = tiny_editor.begin_inpaint(street, hole, PROMPT, **QUICK)
+    states = list(edit)
+    assert len(states) == len(edit) > 6 and states[-1].t == 0
+    assert np.array_equal(to_pil(states[-1].x), edit.result().uncomposited)
+    assert np.array_equal(edit.result().image, tiny_editor.inpaint(street, hole, PROMPT, **QUICK).image)
+    assert len(tiny_editor.begin_outpaint(street, right=64, **QUICK)) == len(states)
+
+
+def test_network_calls_are_counted_honestly(tiny_editor, street, hole):
+    downs = sum(1 for state in self_avoiding(tiny_editor.begin_inpaint(street, hole, **QUICK)))
+    assert tiny_editor.inpaint(street, hole, **QUICK).network_calls == downs
+    assert tiny_editor.inpaint(street, hole, scale=2.0, **QUICK).network_calls == 2 * downs     # guidance: two branches
+    assert tiny_editor.outpaint(street, right=32, **QUICK).network_calls == 2 * downs           # two windows
+
+
+def self_avoiding(edit):
+    """The states of an edit that were reached by a step down."""
+    before = edit.model.process.T
+    for state in edit:
+        if state.t < before:
+            yield state
+        before = state.t
+
+
+def test_options_come_from_the_control(tiny_editor, street, hole):
+    assert options_of(controls("inpaint")["repaint"])["visits"] >= 1
+    assert "generator" not in options_of(controls("inpaint")["repaint"])
+    with pytest.raises(ValueError, match="no option visit:\n.*visits") as caught:
+        tiny_editor.inpaint(street, hole, visit=3)
+    assert len(str(caught.value).splitlines()) == 2
+    with pytest.raises(ValueError, match='control "lama": .*repaint'):
+        tiny_editor.inpaint(street, hole, control="lama")
+    with pytest.raises(ValueError):
+        tiny_editor.inpaint(street, hole, steps=0)
+
+
+def test_unknown_words_are_named(tiny_editor, street, hole):
+    with pytest.warns(UserWarning, match="zeppelin"):
+        tiny_editor.inpaint(street, hole, "a red zeppelin", steps=2, visits=1)
+    with pytest.raises(ValueError, match="hosue .*house") as caught:
+        tiny_editor.inpaint(street, hole, "a red hosue", strict=True)
+    assert len(str(caught.value).splitlines()) <= 2
+    with pytest.raises(ValueError, match="Z"):
+        tiny_editor.generate('a sign that says "Z"', strict=True)
+
+
+def photo_like(seed):
+    """Noise whose power falls with frequency as that of photographs does."""
+    rng, frequency = np.random.default_rng(seed), np.fft.fftfreq(64)
+    radius = np.hypot(frequency[:, None], frequency)
+    radius[0, 0] = 1
+    waves = np.fft.fft2(rng.standard_normal((3, 64, 64))) / radius
+    return torch.from_numpy(np.fft.ifft2(waves).real).float()[None].div(2).tanh()
+
+
+def test_pictures_unlike_toytown_are_told_from_its_own():
+    nothing = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    own = paint(scenes(200, seed=11), 64)
+    assert [unlike_toytown(x0[None], nothing) for x0 in own] == [None] * 200
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1
+    others = [noise, torch.ones(1, 3, 64, 64), torch.zeros(1, 3, 64, 64), *map(photo_like, range(20))]
+    assert all(unlike_toytown(x0, nothing) for x0 in others)
+    upside_down = [unlike_toytown(x0[None].flip(2), nothing) for x0 in own]
+    assert sum(reason is not None for reason in upside_down) > 100
+
+
+def test_wide_tall_large_and_holed_scenes_raise_no_alarm():
+    some = scenes(40, seed=12)
+    pictures = [paint(some, 64, (0, 32, 0, 0)), paint(some, 64, (0, 0, 16, 16)), paint(some[:10], 128)]
+    for x0 in [x0[None] for batch in pictures for x0 in batch]:
+        assert unlike_toytown(x0, torch.zeros_like(x0[:, :1], dtype=torch.bool)) is None
+    x0, edit_mask = paint(some[:1], 64), torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    edit_mask[..., 5:40] = True
+    assert unlike_toytown(torch.where(edit_mask, torch.randn(1, 3, 64, 64).clamp(-1, 1), x0), edit_mask) is None
+
+
+def test_the_warning_says_what_to_expect(tiny_editor, street, hole):
+    with pytest.warns(UserWarning, match="nothing like Toytown") as caught:
+        tiny_editor.inpaint(photo_like(0), hole, steps=2, visits=1)
+    assert "Toytown's shapes and colours" in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tiny_editor.inpaint(street, hole, steps=2, visits=1)
+
+
+def test_edge_contrast_is_one_without_an_edge_and_large_with_one(hole):
+    smooth = torch.linspace(-1, 1, 64).expand(1, 3, 64, 64)
+    assert edge_contrast(smooth + smooth.transpose(2, 3), hole) == pytest.approx(1, abs=1e-4)
+    assert edge_contrast(torch.where(hole, -1.0, smooth + smooth.transpose(2, 3)), hole) > 10
+    flat = torch.zeros(1, 3, 64, 64)
+    assert np.isnan(edge_contrast(torch.where(hole, 1.0, flat), hole))
+
+
+def test_guidance_is_the_formula_and_windows_repeat_prompts(tiny_editor):
+    model, x = tiny_editor.model, torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    prompts = [PROMPT, "a blue car"]
+    alone = [model.denoiser([prompt])(x[i : i + 1], 500) for i, prompt in enumerate(prompts)]
+    torch.testing.assert_close(model.denoiser(prompts)(x, 500), torch.cat(alone), atol=1e-5, rtol=0)
+    nothing, together = model.denoiser(["", ""])(x, 500), model.denoiser(prompts, 1.5)(x, 500)
+    inner = together.abs() < 0.99                                    # where the clamp to [-1, 1] had nothing to do
+    expected = nothing + 1.5 * (torch.cat(alone) - nothing)
+    assert inner.float().mean() > 0.2 and (together - expected)[inner].abs().max() < 1e-4
+    assert together.abs().max() <= 1
+
+
+def test_a_network_without_text_takes_no_prompt(tiny_weights, tmp_path):
+    tensors, entry = load_weights(tiny_weights)
+    config = entry["config"]
+    unet = {**config["unet"], "text_dim": 0}
+    plain = {key: value for key, value in tensors.items() if key.startswith("unet.")}
+    plain = {key: value for key, value in plain.items() if "read_text" not in key and "pooled_text" not in key}
+    entry = {"config": {"unet": unet, "process": {"name": "flow"}}, "data": "mnist"}
+    editor = Editor.load(save_weights("plain", plain, entry, tmp_path))
+    assert isinstance(editor.model.process, Flow) and editor.generate(steps=3).image.size == (64, 64)
+    with pytest.raises(ValueError, match="without"):
+        editor.generate("a house", steps=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")                               # not of Toytown: no such warning
+        editor.inpaint(photo_like(0), torch.ones(1, 1, 64, 64, dtype=torch.bool), steps=3, visits=1)
+
+
+def test_bad_checkpoints_and_devices_are_refused(tiny_weights, tmp_path):
+    with pytest.raises(CheckpointError, match="nowhere"):
+        Editor.load("nowhere")
+    tensors, entry = load_weights(tiny_weights)
+    for change in ({"unet": {**entry["config"]["unet"], "colour": 3}}, {"process": {"name": "walk"}}, {"process": {}}):
+        path = save_weights("odd", tensors, {**entry, "config": {**entry["config"], **change}}, tmp_path)
+        with pytest.raises(CheckpointError, match="odd") as caught:
+            Model.load(path)
+        assert len(str(caught.value).splitlines()) <= 2
+    with pytest.raises(ValueError, match="abacus"):
+        pick_device("abacus")
+    assert pick_device("cpu").type == "cpu" and isinstance(process_from({"name": "ddpm-linear", "T": 100}), DDPM)
