@@ -138,8 +138,8 @@ def test_stopped_in_mid_write_it_resumes_from_the_checkpoint_before(tmp_path):
 
 
 def stop_at(step):
-    """A sample callback that presses Ctrl-C once `step` is reached."""
-    return lambda network, now: os.kill(os.getpid(), signal.SIGINT) if now == step else None
+    """A sample callback that presses Ctrl-C from `step` on: a stopping run must not call it again."""
+    return lambda network, now: os.kill(os.getpid(), signal.SIGINT) if now >= step else None
 
 
 def test_ctrl_c_saves_the_step_in_hand_and_the_run_goes_on_later(tmp_path):
@@ -287,6 +287,18 @@ def test_the_running_mean_of_the_weights(tmp_path):
         state.follow()
         state.step += 1
     torch.testing.assert_close(state.ema.net[0].weight.double(), mean, atol=1e-6, rtol=0)
+
+
+def test_every_pass_of_every_step_has_its_own_draws(tmp_path):
+    drawn = []
+
+    def make_batch(generator):
+        drawn.append(torch.rand(1, generator=generator.clone_state()).item())
+        return tiny_batch(8)(generator)
+
+    for seed in (0, 1):
+        tiny_training(tmp_path / str(seed), make_batch, seed=seed, steps=5, accumulate=2)
+    assert len(drawn) == len(set(drawn)) == 20
 
 
 def test_near_seeds_give_unrelated_streams_and_the_same_seed_the_same():

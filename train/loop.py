@@ -129,7 +129,7 @@ class Clock:
 
 @contextmanager
 def interrupts():
-    """Inside, the first Ctrl-C or SIGTERM sets the Event that this yields, so that a step is never half done."""
+    """Inside, the first Ctrl-C or SIGTERM sets the Event that this yields: no step is left half done."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event                                             # signals reach only the main thread
