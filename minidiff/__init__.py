@@ -1,4 +1,4 @@
-"""minidiff: every diffusion editor is the same reverse process, and differs in what it says must not change."""
+"""minidiff: every editor is the same reverse process; they differ only in what says what must not change."""
 
 # ruff: noqa: I001, in reading order
 from minidiff.process.ddpm import DDPM

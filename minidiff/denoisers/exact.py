@@ -84,7 +84,7 @@ class FiniteSet(World):
 
 
 class Gaussian(World):
-    """Pictures from one normal distribution: all steps are linear on it, so that even RePaint has a law on paper.
+    """Pictures from one normal distribution: steps are linear on it, so even RePaint has a law on paper.
 
     mean: (C, H, W).  cov: (CHW, CHW), symmetric, without negative eigenvalues; zero ones are allowed.
     """
