@@ -1,12 +1,16 @@
-"""What every notebook needs: code beside its equation, and solutions that step back once you have your own."""
+"""What every notebook needs: code beside its equation, solutions that step back for yours, small pictures."""
 
 import inspect
+from io import BytesIO
 from textwrap import dedent
 
+import torch
 from checks.verdict import Unsolved
+from IPython import get_ipython
 from IPython.display import Markdown
+from PIL import Image
 
-__all__ = ["Unsolved", "show_code", "solution_of"]
+__all__ = ["Unsolved", "last", "seeded", "show_code", "solution_of"]
 
 
 def show_code(equation, *functions):
@@ -22,3 +26,32 @@ def solution_of(answer):
     """Decorate a solution: it takes over only while the exercise cell above it is unsolved."""
     unsolved = Unsolved.__name__ in answer.__code__.co_names
     return lambda solution: solution if unsolved else answer
+
+
+def seeded(seed):
+    """A torch.Generator: the same seed gives the same noise."""
+    return torch.Generator().manual_seed(seed)
+
+
+def last(walk):
+    """Walk to the end, and return the last State."""
+    for state in walk:
+        pass
+    return state
+
+
+def palette_png(picture):
+    """A PIL picture as a PNG of 128 colours: noise would otherwise fill a notebook with megabytes."""
+    buffer = BytesIO()
+    picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def show_small_pictures(shell):
+    """Make a notebook store PIL pictures as small PNGs, and as nothing else."""
+    shell.display_formatter.formatters["image/png"].for_type(Image.Image, palette_png)
+    shell.display_formatter.formatters["image/jpeg"].for_type(Image.Image, lambda picture: None)
+
+
+if get_ipython():
+    show_small_pictures(get_ipython())

@@ -15,11 +15,11 @@ def main():
     parser.add_argument("folder", nargs="?", type=Path, default=own,
                         help="marked with all the folders in it (default: your own notebooks)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the marks as a table")
-    parser.add_argument("--seconds", type=int, default=SECONDS, help="limit for one cell (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="limit for a cell (%(default)s)")
     arguments = parser.parse_args()
     paths = handed_in(arguments.folder)
     if not paths:
-        parser.error(f"{arguments.folder} holds no notebook of the course: names like 01_... or 03_... expected")
+        parser.error(f"{arguments.folder} holds no notebook of the course: names like 01_... expected")
     marks = []
     for path in paths:
         try:

@@ -59,7 +59,7 @@ def answers(notebook):
 
 
 def marking_notebook(course, handed_in):
-    """A short notebook that marks: setup and checks of the course, and of the hand-in nothing but its answers."""
+    """A short notebook that marks: setup and checks of the course, and the answers of the hand-in."""
     marking = without_solutions(course)
     marking.cells = [cell for cell in marking.cells if {"setup", "exercise", "check"} & set(tags(cell))]
     found = answers(handed_in)

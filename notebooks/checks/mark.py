@@ -1,7 +1,7 @@
 """Mark notebooks that were handed in: run their answers against the checks of the course.
 
-Only the answers are taken from a hand-in; setup and checks are the course's own, so that a cell which was changed or
-lost spoils nothing. Answers are code, and they run here: mark where you would also open the notebooks.
+Only the answers are taken from a hand-in; setup and checks are the course's own, so that a cell which was
+changed or lost spoils nothing. Answers are code, and they run here: mark where you would open them, too.
 """
 
 import csv
@@ -55,7 +55,7 @@ def mark(path, seconds=SECONDS):
 
 
 def run(notebook, seconds):
-    """Execute in the folder of the course; a cell that hangs or kills its kernel stops what follows, no more."""
+    """Execute in the folder of the course; a cell that hangs or kills its kernel ends the run, no more."""
     client = NotebookClient(notebook, timeout=seconds, kernel_name=NATIVE_KERNEL_NAME, allow_errors=True,
                             resources={"metadata": {"path": str(COURSE)}})
     try:

@@ -1,4 +1,4 @@
-"""Checks for 01_noise_and_the_exact_denoiser: corrupt, posterior_mean, ancestral_step, walk."""
+"""Checks for 01_noise_and_the_exact_denoiser: corrupt, posterior_mean, ancestral_step, walk_down."""
 
 import torch
 
@@ -133,13 +133,13 @@ def check_ancestral_step(answer):
         (step(variance=lambda a_t, s_t, a_next, s_next: s_next**2 * (1 - a_t / a_next * s_next / s_t)),
          "a square is missing in the variance: s_next^2 (1 - (a_t s_next / (a_next s_t))^2)."),
     ], raised={
-        "NaN": "a root of a negative number. Does time run backwards, with a_t and a_next, or s_t and s_next, swapped "
-               "in your variance? t_next is *below* t, so a_next > a_t and s_next < s_t.",
+        "NaN": "the root of a negative number. Does time run backwards, with a_t and a_next, or s_t and "
+               "s_next, swapped in your variance? t_next is *below* t, so a_next > a_t and s_next < s_t.",
     }, praise="right, at the last step too: s_next = 0 leaves x0_hat, without any `if`.")
 
 
-def check_walk(answer):
-    """answer(step, denoise, x, times) -> the picture at the end. step(x, prediction, t, t_next) -> x at t_next."""
+def check_walk_down(answer):
+    """answer(step, denoise, x, times) -> the picture at the end; step(x, prediction, t, t_next) -> x."""
     world, cases = Gaussian(normal(7, 3, 4, 4), 0.5 * torch.eye(48)), []
     ddpm, flow = DDPM.linear(100), Flow()
     for process, step, steps in [(ddpm, ddpm.ddim_step, 7), (flow, flow.euler_step, 5)]:
@@ -156,7 +156,7 @@ def check_walk(answer):
     def neighbours(times):
         return list(zip(times, times[1:], strict=False))
 
-    return judge("walk", answer, along(neighbours), cases, [
+    return judge("walk_down", answer, along(neighbours), cases, [
         (along(lambda times: neighbours(times)[:-1]),
          "off by one level: the last step, to level 0, is missing, so some noise is left."),
         (along(lambda times: neighbours(times)[1:]),
@@ -170,7 +170,7 @@ def check_walk(answer):
          "it returns the noise that it was given: assign what the step returns to x."),
     ], raised={
         "t_next < t expected":
-            "time runs backwards: `times` already goes from noise (high t) to data (0), so walk it in its own order.",
+            "time runs backwards: `times` goes from noise (high t) to data (0), so walk it in its order.",
     }, praise="right. Step, then loop: there is no mathematics in the loop.")
 
 

@@ -72,7 +72,7 @@ def check_repaint_step(answer):
          "the hole gets x0_hat, clean, instead of a step to t_next: use process.step."),
         (never_pasted,
          "the truth is never pasted: this is a plain step, and nothing holds the known pixels."),
-    ], praise="right. Both halves land on the same level, and at level 0 the kept pixels are the truth itself.")
+    ], praise="right. Both halves land on the same level, and at level 0 the kept pixels are the truth.")
 
 
 def check_climb(answer):
@@ -158,7 +158,8 @@ def check_staircase(answer):
         (stairs(landings=lambda steps, jump: range(1, steps - jump, jump)),
          "a landing too few: the highest one may climb back to the very top, so level + jump = steps is "
          "allowed."),
-        (stairs(up=lambda level, jump: way_up(level, jump - 1), down=lambda level, jump: way_down(level, jump - 1)),
+        (stairs(up=lambda level, jump: way_up(level, jump - 1),
+                down=lambda level, jump: way_down(level, jump - 1)),
          "off by one level: a climb ends at level + jump; Python's range leaves out its end."),
         (stairs(down=lambda level, jump: [*range(level + jump, level - 1, -1)]),
          "the top of the climb is visited twice: the way down begins one below it."),

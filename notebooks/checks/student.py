@@ -1,6 +1,6 @@
 """Write the notebooks without solutions, ready to hand out: `make student`, or `python -m checks.student`.
 
-The folder holds all that they import but minidiff itself, and in it `python -m checks` shows students their score.
+The folder holds all that they import but minidiff itself; there, `python -m checks` shows them their score.
 """
 
 import shutil
@@ -13,9 +13,9 @@ HELPERS = "lesson.py", "checks"
 
 
 def write_student_notebooks(folder):
-    """Write every notebook without solutions into folder, and beside them what they import. Returns the paths."""
+    """Write every notebook without solutions, and what they import, into folder. Returns the paths."""
     if COURSE.name == "student":
-        raise SystemExit("These are the students' notebooks already: run this in the folder of the full ones.")
+        raise SystemExit("These are the students' notebooks: run this in the folder of the full ones.")
     folder.mkdir(exist_ok=True)
     for name in HELPERS:
         source = COURSE / name

@@ -12,7 +12,7 @@ import torch
 
 MIME = "application/vnd.minidiff.verdict+json"
 SIGNS = {"right": "✔", "wrong": "✘", "unsolved": "…"}
-COLOURS = {"right": "#0072B2", "wrong": "#D55E00", "unsolved": "#666666"}       # the colour-blind can tell them apart
+COLOURS = {"right": "#0072B2", "wrong": "#D55E00", "unsolved": "#666666"}      # safe for the colour-blind
 
 
 class Unsolved(NotImplementedError):
@@ -64,7 +64,7 @@ class Verdict:
 def judge(exercise, answer, reference, cases, mistakes, raised=None, praise="right.") -> Verdict:
     """Compare `answer` with `reference` in every case, and name the mistake where they differ.
 
-    cases: list of Case.  mistakes: pairs (wrong function, words), of which the first with the same outcome is named.
+    cases: list of Case.  mistakes: pairs (wrong function, words); the first with the same outcomes is named.
     raised: dict from a part of an error's message to words, for mistakes that the library itself refuses.
     """
     expected = [outcome(reference, case) for case in cases]
@@ -74,12 +74,12 @@ def judge(exercise, answer, reference, cases, mistakes, raised=None, praise="rig
         return Verdict(exercise, "unsolved", f"not solved yet: {unsolved}.", reference)
     if agree(found, expected):
         return Verdict(exercise, "right", praise, answer)
-    words = named(found, cases, mistakes) or refused(found, raised or {}) or plain_facts(found, expected, cases)
-    return Verdict(exercise, "wrong", words, reference)
+    words = named(found, cases, mistakes) or refused(found, raised or {})
+    return Verdict(exercise, "wrong", words or plain_facts(found, expected, cases), reference)
 
 
 def outcome(function, case, good=None):
-    """Call a function on copies of the arguments; good: a result of the kind expected. Raises nothing but Unsolved."""
+    """Call a function on copies of its arguments; raises only Unsolved.  good: a result of the right kind."""
     arguments = copied(case.arguments)
     try:
         result = function(*arguments)
@@ -93,12 +93,12 @@ def outcome(function, case, good=None):
 
 def refused(found, raised):
     """The words for the first trouble whose error is listed, or None."""
-    troubles = [one.trouble for one in found if one.trouble]
-    return next((words for part, words in raised.items() if any(part in trouble for trouble in troubles)), None)
+    troubles = "\n".join(one.trouble for one in found if one.trouble)
+    return next((words for part, words in raised.items() if part in troubles), None)
 
 
 def named(found, cases, mistakes):
-    """The words of the first mistake with just these outcomes, at least one of them without trouble; or None."""
+    """The words of the first mistake with just these outcomes, not all of them trouble; or None."""
     if all(one.trouble for one in found):
         return None
     for wrong, words in mistakes:
@@ -119,7 +119,8 @@ def same(one, other):
     if not isinstance(one, torch.Tensor):
         return one == other
     one, other = one.double(), other.double()
-    return one.shape == other.shape and bool((one - other).abs().max() <= 1e-4 * other.abs().max().clamp(min=1))
+    rounding = 1e-4 * other.abs().max().clamp(min=1)
+    return one.shape == other.shape and bool((one - other).abs().max() <= rounding)
 
 
 def misfit(result, good):
@@ -130,9 +131,10 @@ def misfit(result, good):
         return f"it returned a {type(result).__name__}: a {type(good).__name__} expected"
     if not isinstance(result, torch.Tensor):
         return None
-    if good is not None and (result.shape != good.shape or result.is_floating_point() != good.is_floating_point()):
-        found = f"the result is {tuple(result.shape)} {result.dtype}: {tuple(good.shape)} {good.dtype} expected"
-        return found.replace("torch.", "")
+    good = result if good is None else good
+    if result.shape != good.shape or result.is_floating_point() != good.is_floating_point():
+        found = f"{tuple(result.shape)} {result.dtype}: {tuple(good.shape)} {good.dtype} expected"
+        return f"the result is {found}".replace("torch.", "")
     if not result.isfinite().all():
         return "NaN or infinite values came out: the root of a negative number, or a division by 0?"
     return None
@@ -142,7 +144,7 @@ def meddling(arguments, originals):
     """Was a tensor changed that belongs to the caller?"""
     for now, before in zip(arguments, originals, strict=True):
         if isinstance(before, torch.Tensor) and not torch.equal(now, before):
-            return "it changes its input in place (+=, x[...] = ...), but the caller still needs it: make a new tensor"
+            return "it changes its input in place (+=, x[...] = ...): the caller needs it, make a new tensor"
     return None
 
 
@@ -158,7 +160,7 @@ def plain_facts(found, expected, cases):
 def difference(one, other):
     if isinstance(one, torch.Tensor):
         gap = (one.double() - other.double()).abs().max().item()
-        return f"off by up to {gap:.3g}, as no common mistake explains: compare it with the equation, part by part"
+        return f"off by up to {gap:.3g}, and no common mistake explains it: compare it with the equation"
     return f"it gives {shortened(one)}, where {shortened(other)} is expected"
 
 
@@ -171,4 +173,4 @@ def shortened(values):
 
 def copied(arguments):
     """The arguments, every tensor cloned, so that an answer which changes them harms nobody."""
-    return tuple(argument.clone() if isinstance(argument, torch.Tensor) else argument for argument in arguments)
+    return tuple(each.clone() if isinstance(each, torch.Tensor) else each for each in arguments)
