@@ -64,7 +64,7 @@ def add_arguments(parser):
     parser.add_argument("--out", default="out/demo", metavar="DIR", help="where it writes (out/demo)")
     parser.add_argument("--model", default="town-ddpm", help="name or path of the weights (town-ddpm)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
-    parser.add_argument("--steps", type=int, default=100, help="levels from noise to picture (100)")
+    parser.add_argument("--steps", type=int, default=50, help="levels from noise to picture (50)")
 
 
 def main(args):
