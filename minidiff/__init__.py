@@ -8,10 +8,12 @@ from minidiff.process.guidance import cfg, drop_conditions, dual_cfg, guided, re
 from minidiff.denoisers.exact import FiniteSet, Gaussian
 from minidiff.control.repaint import repaint, repaint_path, repaint_step
 from minidiff.control.outpaint import outpaint_canvas, windowed
+from minidiff.editor import Editor
 
 __all__ = [
     "DDPM", "Flow", "State", "sample", "clamped", "heun",
     "cfg", "dual_cfg", "rescaled_cfg", "guided", "drop_conditions",
     "FiniteSet", "Gaussian",
     "repaint", "repaint_path", "repaint_step", "outpaint_canvas", "windowed",
+    "Editor",
 ]

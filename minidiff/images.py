@@ -225,7 +225,7 @@ def check_output(path):
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise ImageError(f"{path}: a name in .png expected,\nas other formats change the pixels that an edit keeps")
+        raise ImageError(f"{path}: a name in .png expected,\nas others change the pixels that an edit keeps")
     try:
         if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
             raise OSError(0, "a folder, or a read-only file")

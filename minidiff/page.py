@@ -41,9 +41,9 @@ def page(chapters, film, rows):
 <div class="row">{reel}</div>
 {"".join(others)}
 <h2>What was kept</h2>
-<p>An edit must succeed <b>and</b> keep what nobody asked to change. Kept pixels come back identical; 60 dB is the
-cap of their PSNR. Contrast at the edge: steps across the mask's edge against those elsewhere, about 1 where no
-edge shows.</p>
+<p>An edit must succeed <b>and</b> keep what nobody asked to change. Kept pixels come back identical: 60 dB is
+the cap of their PSNR. Contrast at the edge: the steps across the mask's edge against those elsewhere, about 1
+where no edge shows.</p>
 {table(rows)}
 </html>
 """
