@@ -8,6 +8,7 @@ import torch
 from checks.verdict import Unsolved
 from IPython import get_ipython
 from IPython.display import Markdown
+from matplotlib.figure import Figure
 from PIL import Image
 
 __all__ = ["Unsolved", "last", "seeded", "show_code", "solution_of"]
@@ -41,16 +42,28 @@ def last(walk):
 
 
 def palette_png(picture):
-    """A PIL picture as a PNG of 128 colours: noise would otherwise fill a notebook with megabytes."""
+    """A PIL picture as a PNG of 256 colours: noise would otherwise fill a notebook with megabytes."""
     buffer = BytesIO()
-    picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    octree = Image.Quantize.FASTOCTREE                      # which keeps rare colours, such as the sun's
+    picture.convert("RGB").quantize(256, octree, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
+def figure_png(figure):
+    """A matplotlib figure as a small PNG."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight")
+    return palette_png(Image.open(buffer))
+
+
 def show_small_pictures(shell):
-    """Make a notebook store PIL pictures as small PNGs, and as nothing else."""
-    shell.display_formatter.formatters["image/png"].for_type(Image.Image, palette_png)
-    shell.display_formatter.formatters["image/jpeg"].for_type(Image.Image, lambda picture: None)
+    """Make a notebook store PIL pictures and figures as small PNGs, and as nothing else."""
+    import matplotlib_inline.backend_inline  # noqa: F401, since it would set its own format once it is imported
+
+    formats = shell.display_formatter.formatters
+    formats["image/png"].for_type(Image.Image, palette_png)
+    formats["image/png"].for_type(Figure, figure_png)
+    formats["image/jpeg"].for_type(Image.Image, lambda picture: None)
 
 
 if get_ipython():

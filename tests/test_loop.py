@@ -57,7 +57,7 @@ def tiny_batch(n):
 
 
 def tiny_config(folder, **changes):
-    usual = dict(run=str(folder), steps=30, batch=8, warmup=5, log_steps=4, save_minutes=0, device="cpu")
+    usual = dict(run=str(folder), steps=30, batch=8, warmup=5, log_steps=4, save_minutes=60, device="cpu")
     return LoopConfig(**{**usual, **changes})
 
 
@@ -97,7 +97,7 @@ def fork_training(folder):
     if child == 0:
         status = 1
         try:
-            tiny_training(folder)
+            tiny_training(folder, steps=12, save_minutes=0)
             status = 0
         finally:
             os._exit(status)
@@ -129,7 +129,7 @@ def test_killed_at_random_moments_it_resumes_to_the_same_bits(tmp_path):
 
 def test_stopped_in_mid_write_it_resumes_from_the_checkpoint_before(tmp_path):
     tiny_training(tmp_path / "whole")
-    tiny_training(tmp_path / "cut", steps=30, sample=stop_at(12))
+    tiny_training(tmp_path / "cut", save_minutes=0, sample_minutes=0, sample=stop_at(12))
     last = tmp_path / "cut/state.safetensors"
     last.with_name("state.safetensors.tmp").write_bytes(last.read_bytes()[:1000])
     last.unlink()                                               # killed between the two renames
@@ -144,7 +144,7 @@ def stop_at(step):
 
 def test_ctrl_c_saves_the_step_in_hand_and_the_run_goes_on_later(tmp_path):
     tiny_training(tmp_path / "whole")
-    state = tiny_training(tmp_path / "cut", save_minutes=60, sample_minutes=0, sample=stop_at(12))
+    state = tiny_training(tmp_path / "cut", sample_minutes=0, sample=stop_at(12))
     assert 12 <= state.step <= 13 and not state.done
     assert load_state(tmp_path / "cut/state.safetensors")[1]["step"] == state.step
     assert tiny_training(tmp_path / "cut").step == 30
@@ -203,7 +203,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
 
     poisoned.calls = 0
     with pytest.raises(TrainingError, match="nan.*in steps 9 to 11.*\n.*last good checkpoint") as error:
-        tiny_training(tmp_path, make_batch=poisoned)
+        tiny_training(tmp_path, make_batch=poisoned, save_minutes=0)
     assert len(str(error.value).splitlines()) <= 2
     tensors, metadata = load_state(tmp_path / "state.safetensors")
     assert metadata["step"] == 10 and all(tensor.isfinite().all() for tensor in tensors.values())
@@ -241,7 +241,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_named_with_the_one_to_go_on_from(tmp_path):
-    tiny_training(tmp_path, steps=3)
+    tiny_training(tmp_path, steps=3, save_minutes=0)
     last = tmp_path / "state.safetensors"
     last.write_bytes(last.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="state.safetensors: truncated.*\n.*state-previous") as error:

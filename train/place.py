@@ -61,7 +61,8 @@ class Place:
         """The device in words, for the manifest."""
         if self.device.type == "cuda":
             return f"{self.world} x {torch.cuda.get_device_name(self.device)}"
-        return f"{self.world * torch.get_num_threads()} threads of {self.device.type}"
+        threads = self.world * torch.get_num_threads()
+        return f"{self.device.type}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def best_device():

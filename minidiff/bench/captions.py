@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from minidiff import toytown
-from minidiff.bench.common import held_out_scenes, last, seeded
+from minidiff.bench.common import fresh_scenes, held_out, last, seeded
 from minidiff.measure import bootstrap
 from minidiff.process.sample import normal_like, sample
 from minidiff.toytown.scene import OBJECTS, SEASONS, STYLES, TIMES
@@ -26,8 +26,8 @@ STATED = (*READ, *OBJECTS, "fence", "tree_kind", "house_color", "jacket_color", 
 
 def rows(model, n=32, renders=64, steps=50, seed=0):
     """One row for each editor: the share of n captions whose season, time and style its pictures show."""
-    scenes = held_out_scenes(n)
-    pictures, costs = zip(*(drawn(edit, model, scenes, steps, seed) for edit in EDITORS.values()))
+    scenes, captions = held_out(n)
+    pictures, costs = zip(*(drawn(edit, model, scenes, captions, steps, seed) for edit in EDITORS.values()))
     pictures = torch.stack(pictures, dim=1)                                            # (n, editors, 3, H, W)
     pool = toytown.scenes(renders, seed + 1)
     hits = torch.stack([hit(pictures[i], scenes[i], pool)
@@ -35,11 +35,11 @@ def rows(model, n=32, renders=64, steps=50, seed=0):
     return [{"editor": name, **shares(hits[:, e].double()), **costs[e]} for e, name in enumerate(EDITORS)]
 
 
-def drawn(edit, model, scenes, steps, seed):
+def drawn(edit, model, scenes, captions, steps, seed):
     """An editor's pictures, and what each of them cost."""
     start = perf_counter()
     with model.counted() as calls:
-        pictures = edit(model, scenes, steps, seeded(seed)).cpu()
+        pictures = edit(model, scenes, captions, steps, seeded(seed)).cpu()
     if not calls[0]:
         return pictures, {}
     seconds = (perf_counter() - start) / len(scenes)
@@ -65,25 +65,20 @@ def shares(hits):
     return {name: bootstrap(column) for name, column in columns.items()}
 
 
-def another_legal_render(model, scenes, steps, generator):
+def another_legal_render(model, scenes, captions, steps, generator):
     """The oracle: other scenes that fit the same captions."""
     stated = {column: getattr(scenes, column) for column in STATED}
-    return toytown.paint(fresh(len(scenes), generator).with_(**stated), model.size)
+    return toytown.paint(fresh_scenes(len(scenes), generator).with_(**stated), model.size)
 
 
-def a_fresh_scene(model, scenes, steps, generator):
+def a_fresh_scene(model, scenes, captions, steps, generator):
     """The re-roll: any scene, whatever the caption says."""
-    return toytown.paint(fresh(len(scenes), generator), model.size)
+    return toytown.paint(fresh_scenes(len(scenes), generator), model.size)
 
 
-def fresh(n, generator):
-    """n scenes by a generator's chance."""
-    return toytown.scenes(n, int(torch.randint(2**31, (), generator=generator)))
-
-
-def sampled(model, scenes, steps, generator, scale):
+def sampled(model, scenes, captions, steps, generator, scale):
     """The network's pictures of the captions, at a scale of guidance."""
-    denoise, times = model.denoiser(toytown.captions(scenes), scale), model.process.times(steps)
+    denoise, times = model.denoiser(captions, scale), model.process.times(steps)
     noise = normal_like(torch.empty(len(scenes), 3, model.size, model.size, device=model.device), generator)
     return last(sample(model.process, denoise, noise, times, generator))
 

@@ -3,8 +3,7 @@
 import torch
 
 from minidiff import toytown
-
-HELD_OUT_SEED = 20_000_003                                      # training draws its scenes from other seeds
+from minidiff.toytown.splits import load_split
 
 
 def last(states):
@@ -19,6 +18,12 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-def held_out_scenes(n):
-    """The same n scenes in every table."""
-    return toytown.scenes(n, HELD_OUT_SEED)
+def fresh_scenes(n, generator):
+    """n scenes by a generator's chance."""
+    return toytown.scenes(n, int(torch.randint(2**31, (), generator=generator)))
+
+
+def held_out(n):
+    """The first n scenes of the frozen test split, with their captions; n <= 256: phrased as in training."""
+    test = load_split("test")
+    return test.scenes[:n], list(test.captions[:n])

@@ -17,22 +17,26 @@ class Interval(NamedTuple):
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
-def bootstrap(values: Tensor, statistic: str = "mean", level: float = 0.95, draws: int = 1000, seed: int = 0) -> Interval:
-    """The mean or median of values, (n,), with its percentile bootstrap interval. Efron & Tibshirani 1993, chapter 13.
+def bootstrap(values: Tensor, statistic: str = "mean", level: float = 0.95, draws: int = 1000,
+              seed: int = 0) -> Interval:
+    """The mean or median of values, (n,), with its percentile bootstrap interval.
 
-    Values that are nan (nothing was there to measure) are left out. Raises ValueError if none is left.
+    Efron & Tibshirani, "An introduction to the bootstrap", 1993.  values: one a picture; average several
+    samples of one picture first, since they are not independent. nan (nothing to measure) is left out.
+    level: the probability of the interval.  Raises ValueError for another statistic, and if no value is left.
     """
-    values = values.double().flatten()
+    values = values.cpu().double().flatten()
     values = values[~values.isnan()]
     if not len(values):
         raise ValueError("no values: at least one that is not nan expected")
     if statistic not in ("mean", "median"):
         raise ValueError(f'statistic "{statistic}": "mean" or "median" expected')
-    index = torch.randint(len(values), (draws, len(values)), generator=torch.Generator().manual_seed(seed))
 
     def summary(rows):
         return rows.mean(-1) if statistic == "mean" else rows.quantile(0.5, dim=-1)
 
-    value, again = summary(values), summary(values[index])
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.randint(len(values), (draws, len(values)), generator=generator)
+    again = summary(values[index])                                                       # (draws,)
     low, high = again.quantile((1 - level) / 2), again.quantile((1 + level) / 2)
-    return Interval(float(value), float(low), float(high))
+    return Interval(float(summary(values)), float(low), float(high))

@@ -1,6 +1,6 @@
 """Editors that everybody must beat, or that nobody can: a measure that ranks them wrongly is wrong.
 
-identity returns the source, oracle the exact render, re-roll a fresh scene: the benchmark has those pictures at hand.
+identity returns the source, oracle the exact render, re-roll a fresh scene: who measures has those at hand.
 """
 
 import torch
@@ -11,14 +11,16 @@ from minidiff.measure.quality import check_pictures
 
 
 def harmonic_fill(image: Tensor, edit_mask: Tensor, tolerance: float = 1e-6) -> Tensor:
-    """Fill the hole as smoothly as possible: Laplace's equation inside, the kept pixels as boundary, by conjugate gradients.
+    """Fill the hole as smoothly as can be: each filled pixel is the mean of its neighbours in the picture.
 
-    Each filled pixel is the mean of its neighbours inside the picture.  image: (B, C, H, W).  edit_mask: bool (B or 1, 1, H, W),
-    True = to fill.  tolerance: of the residual, relative. Kept pixels come back as they were; a hole without an edge is 0 (grey).
+    That is Laplace's equation with the kept pixels as its boundary, solved by conjugate gradients on the CPU.
+    image: (B, C, H, W); what stands in the hole does not matter.  edit_mask: bool (B or 1, 1, H, W), True =
+    to fill.  tolerance: of the residual, relative. Kept pixels come back as they were; a hole without an edge
+    becomes 0, grey. Raises ValueError for pictures and masks that do not fit.
     """
     check_pictures(image, image, edit_mask)
-    hole = edit_mask.expand(len(image), -1, -1, -1)
-    known = torch.where(hole, 0, image.double())
+    hole = edit_mask.expand(len(image), -1, -1, -1).cpu()
+    known = torch.where(hole, 0, image.cpu().double())                                   # MPS has no float64
     x = torch.zeros_like(known)
     residual = torch.where(hole, -laplacian(known), 0)
     direction, squared = residual, inner(residual, residual)
@@ -30,11 +32,11 @@ def harmonic_fill(image: Tensor, edit_mask: Tensor, tolerance: float = 1e-6) -> 
         residual = residual - length * bent
         before, squared = squared, inner(residual, residual)
         direction = residual + squared / before.clamp(min=1e-300) * direction
-    return torch.where(hole, x.to(image), image)
+    return torch.where(edit_mask, x.to(image), image)
 
 
 def laplacian(x: Tensor) -> Tensor:
-    """For each pixel the sum of its differences to the neighbours that lie inside the picture: (B, C, H, W)."""
+    """For each pixel the sum of its differences to its neighbours inside the picture: (B, C, H, W)."""
     down, across = F.pad(x.diff(dim=2), (0, 0, 1, 1)), F.pad(x.diff(dim=3), (1, 1))
     return -down.diff(dim=2) - across.diff(dim=3)
 

@@ -1,19 +1,23 @@
-"""What else changed? For local edits by pixels outside the true region, for global ones by attributes nobody asked about."""
+"""What else changed? In local edits, pixels outside the region; in global ones, attributes."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from minidiff.measure.quality import check_pictures, psnr
+from minidiff.measure.quality import CAP, check_pictures, psnr
 
-NOTICEABLE = 4                                                  # in 255ths: less than the eye finds in a flat surface
+NOTICEABLE = 4                                                  # 255ths; less than this the eye hardly finds
+ROUNDING = 1e-3                                                 # 255ths, which float32 adds to whole ones
 
 
 class Preservation(NamedTuple):
-    """Each (B,). psnr: dB outside the region, at most 60.  max_diff: 255ths.  changed: share of the kept pixels that
-    changed by more than 4/255 in some channel.  pie_psnr: as PIE-Bench has it, the mean taken over *all* pixels, of which
-    the region's count as equal; it flatters an edit, the more so the larger its region."""
+    """What happened to the kept pixels of each picture, four times (B,).
+
+    psnr: dB, at most 60.  max_diff: the largest difference in 255ths.  changed: the share of kept pixels
+    that changed by more than 4/255 in some channel.  pie_psnr: as PIE-Bench has it, the mean taken over *all*
+    pixels, the region's counting as equal; it flatters an edit, the more so the larger its region.
+    """
 
     psnr: Tensor
     max_diff: Tensor
@@ -24,25 +28,34 @@ class Preservation(NamedTuple):
 def preservation(source: Tensor, output: Tensor, region: Tensor) -> Preservation:
     """Compare the output with the source outside `region`, bool (B or 1, 1, H, W), True = may change.
 
-    source, output: (B, 3, H, W) in [-1, 1]. With nothing outside the region there is nothing to preserve: 60 dB, 0, 0.
+    source, output: (B, 3, H, W) in [-1, 1]. With nothing outside the region nothing can be lost: 60 dB, 0, 0.
+    Raises ValueError for pictures and masks that do not fit.
     """
     check_pictures(source, output, region)
-    keep = ~region.expand(len(source), -1, -1, -1)                                           # (B, 1, H, W)
-    difference = 127.5 * (output - source).abs().amax(1, keepdim=True) * keep                # 255ths
+    keep = ~region.expand(len(source), -1, -1, -1)                                       # (B, 1, H, W)
+    difference = 127.5 * (output - source).abs().amax(1, keepdim=True)
+    difference = torch.where(keep, difference, 0)                                   # (B, 1, H, W), 255ths
     kept = keep.sum((1, 2, 3)).clamp(min=1)
     return Preservation(
-        psnr=psnr(output, source, keep).nan_to_num(60.0),
+        psnr=torch.where(keep.flatten(1).any(1), psnr(output, source, keep), CAP),
         max_diff=difference.amax((1, 2, 3)),
-        changed=(difference > NOTICEABLE).sum((1, 2, 3)) / kept,
-        pie_psnr=psnr(output * keep, source * keep))
+        changed=(difference > NOTICEABLE + ROUNDING).sum((1, 2, 3)) / kept,
+        pie_psnr=psnr(torch.where(keep, output, 0), torch.where(keep, source, 0)))
 
 
 def survival(output: Tensor, requested: Tensor, others: Tensor) -> Tensor:
-    """Global edits: which attributes survive? bool (B, K), the output being nearer to the requested render than to others[:, k].
+    """Attribute k survives a global edit if the output is nearer to the request than to others[:, k].
 
-    output, requested: (B, 3, H, W).  others: (B, K, 3, H, W), the requested render with attribute k changed.
-    The mean over K is the share of identity and geometry that the edit left alone.
+    output, requested: (B, 3, H, W).  others: (B, K, 3, H, W), the requested render with attribute k changed;
+    rows of nan stand for fewer than K attributes.  Returns (B, K): 1 = survived, 0 = lost, nan = cannot be
+    seen, both renders being equal to the last of 8 bits. The nanmean over K is the share of identity and
+    geometry that the edit left alone. Raises ValueError for shapes that do not fit.
     """
-    to_requested = (output - requested).square().mean((1, 2, 3))                             # (B,)
-    to_others = (output[:, None] - others).square().mean((2, 3, 4))                          # (B, K)
-    return to_requested[:, None] < to_others
+    check_pictures(output, requested)
+    if others.ndim != 5 or others.shape[:1] + others.shape[2:] != output.shape:
+        found = f"others are {tuple(others.shape)}, output is {tuple(output.shape)}"
+        raise ValueError(f"{found}: (B, K, C, H, W) of the same B, C, H, W expected")
+    to_requested = (output - requested).square().sum((1, 2, 3))                          # (B,)
+    to_others = (output[:, None] - others).square().sum((2, 3, 4))                       # (B, K)
+    visible = (127.5 * (others - requested[:, None]).abs() > 1).flatten(2).any(2)        # nan is not > 1
+    return torch.where(visible, (to_requested[:, None] < to_others).to(output.dtype), torch.nan)

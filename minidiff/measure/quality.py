@@ -5,16 +5,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 RANGE = 2.0                                                     # pictures run from -1 to 1
+CAP = 60.0                                                      # dB: nearer than 8-bit pixels can tell
 
 
-def psnr(output: Tensor, truth: Tensor, where: Tensor | None = None, cap: float = 60.0) -> Tensor:
-    """Peak signal-to-noise ratio of each picture in dB, at most `cap`: 10 log10(range^2 / mean squared error).
+def psnr(output: Tensor, truth: Tensor, where: Tensor | None = None, cap: float = CAP) -> Tensor:
+    """Peak signal-to-noise ratio of each picture, at most `cap` dB: 10 log10(range^2 / mean squared error).
 
     output, truth: (B, 3, H, W) in [-1, 1].  where: bool (B or 1, 1, H, W), the pixels that count (None: all).
-    Returns (B,), nan where no pixel counts. Raises ValueError for shapes that do not fit.
+    Returns (B,), nan where no pixel counts. Raises ValueError for pictures and masks that do not fit.
     """
     check_pictures(output, truth, where)
-    squared = (output - truth).square().mean(1, keepdim=True)                                # (B, 1, H, W)
+    squared = (output - truth).square().mean(1, keepdim=True)                            # (B, 1, H, W)
     if where is None:
         error = squared.mean((1, 2, 3))
     else:
@@ -24,37 +25,42 @@ def psnr(output: Tensor, truth: Tensor, where: Tensor | None = None, cap: float 
 
 
 def ssim(output: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity of each picture, 1 = equal: means, variances and covariance in Gaussian windows of 11 x 11.
+    """Structural similarity of each picture, 1 = equal: means, variances, covariance in 11 x 11 windows.
 
-    (2 m_a m_b + c1)(2 s_ab + c2) / ((m_a^2 + m_b^2 + c1)(s_a^2 + s_b^2 + c2)),  c1 = (.01 range)^2, c2 = (.03 range)^2.
-    Wang et al., "Image quality assessment", IEEE TIP 2004, eq. 13, sigma 1.5, pictures mirrored at their borders.
-    output, truth: (B, C, H, W) in [-1, 1], sides at least 6.  Returns (B,).
+    (2 m_a m_b + c1)(2 s_ab + c2) / ((m_a^2 + m_b^2 + c1)(s_a^2 + s_b^2 + c2)), c1 = (.01 range)^2 and
+    c2 = (.03 range)^2. Wang et al., "Image quality assessment: from error visibility to structural
+    similarity", IEEE TIP 2004. The windows are Gaussian, sigma 1.5; pictures are mirrored at borders and
+    counted from black = 0: with negative means, a picture would be like its own negative.
+    output, truth: (B, C, H, W) in [-1, 1], sides at least 6.  Returns (B,). Raises ValueError for others.
     """
     check_pictures(output, truth)
     if min(output.shape[2:]) < 6:
-        raise ValueError(f"pictures are {tuple(output.shape[2:])}: sides of at least 6 expected, half the window of SSIM")
+        raise ValueError(f"pictures are {tuple(output.shape[2:])}: sides of at least 6 expected")
     position = torch.arange(11, dtype=output.dtype, device=output.device) - 5
     bell = torch.exp(-(position / 1.5) ** 2 / 2)
-    window = (bell / bell.sum()).outer(bell / bell.sum())[None, None]                        # (1, 1, 11, 11)
+    window = (bell / bell.sum()).outer(bell / bell.sum())[None, None]                    # (1, 1, 11, 11)
 
     def mean(values):
-        padded = F.pad(values, (5, 5, 5, 5), mode="reflect").flatten(0, 1)[:, None]          # (B C, 1, H + 10, W + 10)
-        return F.conv2d(padded, window).view(values.shape)
+        padded = F.pad(values, (5, 5, 5, 5), mode="reflect")                         # (B, C, H + 10, W + 10)
+        return F.conv2d(padded.flatten(0, 1)[:, None], window).view(values.shape)
 
-    mean_a, mean_b = mean(output), mean(truth)
-    var_a, var_b = mean(output**2) - mean_a**2, mean(truth**2) - mean_b**2
-    both = mean(output * truth) - mean_a * mean_b
+    a, b = output + 1, truth + 1
+    mean_a, mean_b = mean(a), mean(b)
+    var_a, var_b, both = mean(a**2) - mean_a**2, mean(b**2) - mean_b**2, mean(a * b) - mean_a * mean_b
     c1, c2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
-    likeness = (2 * mean_a * mean_b + c1) * (2 * both + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
-    return likeness.mean((1, 2, 3))
+    light = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    structure = (2 * both + c2) / (var_a + var_b + c2)
+    return (light * structure).mean((1, 2, 3))
 
 
 def check_pictures(a: Tensor, b: Tensor, where: Tensor | None = None):
-    """Raise ValueError unless a and b are pictures of one shape, and where a bool mask for them."""
-    if a.ndim != 4 or a.shape != b.shape:
-        raise ValueError(f"pictures are {tuple(a.shape)} and {tuple(b.shape)}: the same (B, C, H, W) expected")
-    if where is not None:
-        fits = where.ndim == 4 and where.shape[0] in (1, len(a)) and where.shape[1] == 1 and where.shape[2:] == a.shape[2:]
-        if where.dtype != torch.bool or not fits:
-            found = f"mask is {tuple(where.shape)} {where.dtype}, pictures are {tuple(a.shape)}"
-            raise ValueError(f"{found}: torch.bool (B, 1, H, W), same height and width expected")
+    """Raise ValueError unless a and b are float pictures of one shape, and `where` a bool mask for them."""
+    if a.ndim != 4 or a.shape != b.shape or not a.is_floating_point() or not b.is_floating_point():
+        found = f"pictures are {tuple(a.shape)} {a.dtype} and {tuple(b.shape)} {b.dtype}"
+        raise ValueError(f"{found}: the same float (B, C, H, W) expected")
+    if where is None:
+        return
+    fits = where.ndim == 4 and where.shape[0] in (1, len(a)) and where.shape[1:] == (1, *a.shape[2:])
+    if where.dtype != torch.bool or not fits:
+        found = f"mask is {tuple(where.shape)} {where.dtype}, pictures are {tuple(a.shape)}"
+        raise ValueError(f"{found}: torch.bool (B, 1, H, W), same height and width expected")
