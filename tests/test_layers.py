@@ -27,7 +27,7 @@ def test_level_embedding_tells_neighbouring_levels_apart_and_is_smooth():
     levels = torch.linspace(0, 1, 1001)
     code = level_embedding(levels, 128).double()
     step = (code[1:] - code[:-1]).norm(dim=1)
-    assert step.min() > 0.5                                 # of a length of 8: each of the 1000 levels is told apart
+    assert step.min() > 0.5                                 # of a length of 8: all 1000 levels differ
     assert step.max() < 0.5 * code.norm(dim=1).min()        # and no jump
     far = torch.cdist(code, code) + 100 * torch.eye(1001)
     assert far.min() > 0.5                                  # no two levels share a code
@@ -77,7 +77,7 @@ def test_blocks_start_as_the_identity():
 
 
 def test_picture_attention_sees_cells_as_a_set():
-    """Without positions, shuffling the cells shuffles the result: the memory layout is read as it should be."""
+    """Without positions, shuffling the cells shuffles the result: the memory layout is read right."""
     torch.manual_seed(0)
     look = randomise(PictureAttention(32)).double()
     x = torch.randn(2, 32, 4, 6).double()
@@ -96,7 +96,8 @@ def test_the_level_scales_and_shifts():
 def test_group_norm_against_means():
     x = torch.randn(2, 48, 4, 4).double()
     groups = x.reshape(2, 3, -1)
-    expected = (groups - groups.mean(2, keepdim=True)) / (groups.var(2, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    variance = groups.var(2, unbiased=False, keepdim=True)
+    expected = (groups - groups.mean(2, keepdim=True)) / (variance + 1e-5).sqrt()
     assert (group_norm(48).double()(x) - expected.reshape(x.shape)).abs().max() < 1e-12
 
 

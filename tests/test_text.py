@@ -50,11 +50,12 @@ def test_the_null_caption_is_one_start_token(encoder):
 
 
 def test_unknown_words_are_reported_with_what_is_near(encoder):
-    assert encoder.unknown_words('A rde car and a zeppelin that says "Ab?"') == ["rde", "zeppelin", '"b"', '"?"']
+    found = encoder.unknown_words('A rde car and a zeppelin that says "Ab?"')
+    assert found == ["rde", "zeppelin", '"b"', '"?"']
     with pytest.warns(UserWarning) as caught:
         assert words(encoder, 'rde zeppelin "b"') == [UNKNOWN] * 3
     assert str(caught[0].message) == 'unknown: "b" (did you mean B?), rde (did you mean red?), zeppelin'
-    assert encoder.unknown_words("红色") == ["红色"]                             # characters outside quotes are a word
+    assert encoder.unknown_words("红色") == ["红色"]               # characters outside quotes are a word
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         encoder.tokenize(['a red car, and a sign that says "AB1"!'])
@@ -88,7 +89,8 @@ def test_order_matters_except_in_a_bag(encoder):
     one, other = encoder.tokenize(["a red car and a blue sign", "a blue car and a red sign"])
     ordered = [encoder(tokens[None])[0].mean(1) for tokens in (one, other)]
     assert (ordered[0] - ordered[1]).abs().max() > 1e-3
-    bag = TextEncoder(TextConfig.from_dict({"words": list(WORDS), "characters": "ABC", "dim": 32, "layers": 0}))
+    config = {"words": list(WORDS), "characters": "ABC", "dim": 32, "layers": 0}
+    bag = TextEncoder(TextConfig.from_dict(config))
     means = [bag(tokens[None])[0].mean(1) for tokens in (one, other)]
     assert (means[0] - means[1]).abs().max() < 1e-5
     for spelling in ("AB", "BA"):

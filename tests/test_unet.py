@@ -181,7 +181,7 @@ def test_bad_extra_and_text_where_none_is_read():
 
 def test_configuration():
     assert UNetConfig.from_dict({"channels": [32, 64], "blocks": [1, 2], "size": 28}).multiple == 4
-    for wrong in (dict(chanels=(64,)), dict(channels=(60, 64, 96)), dict(channels=(64, 80, 96)), dict(size=60),
-                  dict(blocks=(1, 1)), dict(condition_dim=33)):
+    for wrong in (dict(chanels=(64,)), dict(channels=(60, 64, 96)), dict(channels=(64, 80, 96)),
+                  dict(size=60), dict(blocks=(1, 1)), dict(condition_dim=33)):
         with pytest.raises(ValueError, match="expected"):
             UNetConfig.from_dict(wrong)

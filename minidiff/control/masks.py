@@ -75,20 +75,20 @@ def strokes(count, brush, height, width, generator):
     """
     start = (0.15 + 0.7 * torch.rand(count, 1, 2, generator=generator)) * torch.tensor([height, width])
     turns = (torch.rand(count, 7, generator=generator) - 0.5) * 0.6 * pi
-    turns[:, 0] = 2 * pi * torch.rand(count, generator=generator)                  # the first points anywhere
-    angle = turns.cumsum(1)                                                            # (count, 7)
+    turns[:, 0] = 2 * pi * torch.rand(count, generator=generator)                # the first points anywhere
+    angle = turns.cumsum(1)                                                        # (count, 7)
     length = min(height, width) * (0.07 + 0.1 * torch.rand(count, 7, 1, generator=generator))
-    moves = length * torch.stack([angle.sin(), angle.cos()], dim=2)    # (count, 7, 2)
-    points = torch.cat([start, start + moves.cumsum(1)], dim=1)    # (count, 8, 2)
+    moves = length * torch.stack([angle.sin(), angle.cos()], dim=2)                # (count, 7, 2)
+    points = torch.cat([start, start + moves.cumsum(1)], dim=1)                    # (count, 8, 2)
     distance = distance_to_segments(points[:, :-1].flatten(0, 1), points[:, 1:].flatten(0, 1), height, width)
-    return (distance.amin(0) <= max(brush / 2, 0.75))[None, None]                # at least about a pixel wide
+    return (distance.amin(0) <= max(brush / 2, 0.75))[None, None]              # at least about a pixel wide
 
 
 def distance_to_segments(start, end, height, width):
     """From each pixel's centre to each segment, in pixels: start, end (N, 2) as (y, x) -> (N, H, W)."""
     rows, columns = torch.arange(height) + 0.5, torch.arange(width) + 0.5
-    pixel = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1)    # (H, W, 2)
-    along = (end - start)[:, None, None]                                               # (N, 1, 1, 2)
-    offset = pixel - start[:, None, None]                                              # (N, H, W, 2)
+    pixel = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1)      # (H, W, 2)
+    along = (end - start)[:, None, None]                                           # (N, 1, 1, 2)
+    offset = pixel - start[:, None, None]                                          # (N, H, W, 2)
     share = ((offset * along).sum(-1, keepdim=True) / along.square().sum(-1, keepdim=True)).clamp(0, 1)
     return (offset - share * along).norm(dim=-1)

@@ -62,7 +62,7 @@ def windowed(denoise, size, overlap):
         cuts = windows(*x_t.shape[2:], size, overlap)
         t = t.repeat(len(cuts)) if isinstance(t, torch.Tensor) and t.ndim else t
         parts = denoise(torch.cat([x_t[..., row, column] for row, column in cuts]), t).chunk(len(cuts))
-        weight = torch.outer(*(tent(length, x_t) for length in parts[0].shape[2:]))    # (h, w)
+        weight = torch.outer(*(tent(length, x_t) for length in parts[0].shape[2:]))  # (h, w)
         total, weights = torch.zeros_like(x_t), torch.zeros_like(x_t)
         for (row, column), part in zip(cuts, parts):
             total[..., row, column] += weight * part

@@ -1,4 +1,4 @@
-"""The parts of the networks: level embedding, residual block, attention, and the checks of a configuration."""
+"""The parts of the networks: level embedding, residual block, attention, checks of a configuration."""
 
 from dataclasses import fields
 from math import log, sqrt
@@ -12,14 +12,15 @@ HEAD_DIM = 32
 
 
 def config_from_dict(cls, values):
-    """The configuration dataclass `cls` from a plain dictionary, as a checkpoint stores it; lists become tuples.
+    """The configuration dataclass `cls` from a plain dictionary, as checkpoints have it; lists become tuples.
 
     Raises ValueError for a key that the dataclass does not have, and for one that it needs.
     """
     known = [field.name for field in fields(cls)]
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise ValueError(f"{cls.__name__} does not know {', '.join(unknown)}: keys {', '.join(known)} expected")
+        found = f"{cls.__name__} does not know {', '.join(unknown)}"
+        raise ValueError(f"{found}: keys {', '.join(known)} expected")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     try:
         return cls(**values)
@@ -38,24 +39,25 @@ def level_embedding(level, dim):
     """Sines and cosines of the noise level, from one turn over all levels to one for each thousandth.
 
     cos(1000 level w_i), sin(1000 level w_i),  w_i = 10000^(-i / (dim / 2)).  After 1706.03762, section 3.5.
-    level: (B,) fraction 0..1 of the whole, for DDPM and Flow alike; times 1000 because these frequencies are made for
-    positions 0..1000: on 0..1 most of them would never turn.  dim: even.  Returns (B, dim) float32.
+    level: (B,) fraction 0..1 of the whole, for DDPM and Flow alike; times 1000 because these frequencies are
+    made for positions 0..1000: on 0..1 most of them would never turn.  dim: even.  Returns (B, dim) float32.
     """
     i = torch.arange(dim // 2, device=level.device, dtype=torch.float32)
-    angle = 1000 * level.float()[:, None] * torch.exp(-log(10000) * i / (dim // 2))          # (B, dim / 2)
+    angle = 1000 * level.float()[:, None] * torch.exp(-log(10000) * i / (dim // 2))  # (B, dim / 2)
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
 def group_norm(channels):
-    """Normalisation over groups of 16 channels, with a learned scale and shift a channel. Wu & He (1803.08494)."""
+    """Normalise over groups of 16 channels, then scale and shift each, as learned. Wu & He (1803.08494)."""
     return nn.GroupNorm(channels // GROUP_WIDTH, channels)
 
 
 class ResBlock(nn.Module):
-    """Two 3x3 convolutions beside the identity, told the noise level: the level scales and shifts the second norm.
+    """Two 3x3 convolutions beside the identity; the noise level scales and shifts the second norm.
 
-    x + conv2(silu(norm2(conv1(silu(norm1(x)))) (1 + scale) + shift)): AdaGN of Dhariwal & Nichol (2105.05233),
-    whose scale is 1 + scale here. The last convolution starts at zero, so the block starts as the identity.
+    x + conv2(silu(norm2(conv1(silu(norm1(x)))) (1 + scale) + shift)): AdaGN of Dhariwal & Nichol
+    (2105.05233), whose scale is 1 + scale here. The last convolution starts at zero, so the block starts as
+    the identity.
     """
 
     def __init__(self, channels, condition_dim):
@@ -68,7 +70,7 @@ class ResBlock(nn.Module):
 
     def forward(self, x, condition):
         """x: (B, C, H, W), condition: (B, condition_dim), after its SiLU -> (B, C, H, W)."""
-        scale, shift = self.scale_shift(condition)[:, :, None, None].chunk(2, dim=1)         # (B, C, 1, 1) each
+        scale, shift = self.scale_shift(condition)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1) each
         h = self.conv1(F.silu(self.norm1(x)))
         h = torch.addcmul(shift, self.norm2(h), 1 + scale)
         return x + self.conv2(F.silu(h))
@@ -90,15 +92,15 @@ class Attention(nn.Module):
     def forward(self, x, context, visible=None):
         """x: (B, N, dim), context: (B, L, context_dim) -> (B, N, dim).
 
-        visible: (B, 1, 1, L) bool, True = may be looked at.  Where nothing is visible, all is looked at alike.
+        visible: (B, 1, 1, L) bool, True = may be looked at; where nothing is, all is looked at alike.
         """
-        q = self.q(x).unflatten(2, (-1, HEAD_DIM)).transpose(1, 2)                           # (B, heads, N, 32)
-        k, v = self.kv(context).unflatten(2, (2, -1, HEAD_DIM)).permute(2, 0, 3, 1, 4)       # (B, heads, L, 32) each
-        scores = q @ (k.transpose(2, 3) / sqrt(HEAD_DIM))                                    # (B, heads, N, L)
+        q = self.q(x).unflatten(2, (-1, HEAD_DIM)).transpose(1, 2)                 # (B, heads, N, 32)
+        k, v = self.kv(context).unflatten(2, (2, -1, HEAD_DIM)).permute(2, 0, 3, 1, 4)  # (B, heads, L, 32)
+        scores = q @ (k.transpose(2, 3) / sqrt(HEAD_DIM))                          # (B, heads, N, L)
         if visible is not None:
             scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
-        attended = scores.softmax(3).to(v.dtype) @ v                                         # (B, heads, N, 32)
-        return self.out(attended.transpose(1, 2).flatten(2))                                 # (B, N, dim)
+        attended = scores.softmax(3).to(v.dtype) @ v                               # (B, heads, N, 32)
+        return self.out(attended.transpose(1, 2).flatten(2))                       # (B, N, dim)
 
 
 class PictureAttention(nn.Module):
@@ -114,6 +116,6 @@ class PictureAttention(nn.Module):
 
     def forward(self, x, text=None, visible=None):
         """x: (B, C, H, W), text: (B, L, text_dim), visible: (B, 1, 1, L) bool -> (B, C, H, W)."""
-        cells = self.norm(x).flatten(2).transpose(1, 2)                                      # (B, H W, C)
+        cells = self.norm(x).flatten(2).transpose(1, 2)                            # (B, H W, C)
         attended = self.attend(cells, cells if text is None else text, visible)
         return x + attended.transpose(1, 2).unflatten(2, x.shape[2:])

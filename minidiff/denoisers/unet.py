@@ -22,7 +22,7 @@ from .layers import (
 class UNetConfig:
     """The shape of a U-Net.
 
-    size: of the training pictures.  extra_channels: more input channels (a mask, a picture); weights start at zero.
+    size: of the training pictures.  extra_channels: more input channels (a mask, a picture), zero at first.
     channels: one width a resolution; a 64x64 picture has 32x32, 16x16 and 8x8 cells.
     blocks: residual blocks a resolution, on the way down and again on the way up.
     text_dim: channels of a text token, 0 = a network that reads no text.
@@ -42,7 +42,8 @@ class UNetConfig:
             wanted = f"a multiple of {GROUP_WIDTH}, then of {HEAD_DIM}"
             raise ValueError(f"channels = {self.channels}: {wanted} expected")
         if len(self.blocks) != len(self.channels):
-            raise ValueError(f"blocks = {self.blocks}: one number for each of channels = {self.channels} expected")
+            wanted = f"one number for each of channels = {self.channels}"
+            raise ValueError(f"blocks = {self.blocks}: {wanted} expected")
         if self.condition_dim % 2:
             raise ValueError(f"condition_dim = {self.condition_dim}: an even number expected")
         if self.size % self.multiple:
@@ -60,18 +61,18 @@ class UNetConfig:
 
 
 class UNet(nn.Module):
-    """Down to coarse cells, where attention sees the whole picture and the text, and up again beside the details.
+    """Down to coarse cells, where attention sees the whole picture and the text, and up again to the details.
 
-    After Ho et al. (2006.11239), appendix B. Departures, for two CPU cores: pixels enter as 2 x 2 patches; what comes
-    up is *added* to what went down (not concatenated), once a resolution; cells look at each other only where they
-    are coarsest. It does not know what it predicts: training decides.
+    After Ho et al. (2006.11239), appendix B. Departures, for two CPU cores: pixels enter as 2 x 2 patches;
+    what comes up is *added* to what went down (not concatenated), once a resolution; cells look at each other
+    only where they are coarsest. It does not know what it predicts: training decides.
     """
 
     def __init__(self, config=UNetConfig()):
         super().__init__()
         self.config = config
         c, dim = config.channels, config.condition_dim
-        patch = 4                                                       # pixels of a 2 x 2 patch
+        patch = 4                                                                  # pixels of a 2 x 2 patch
         self.stem = nn.Conv2d(patch * config.picture_channels, c[0], 3, padding=1)
         if config.extra_channels:
             self.stem_extra = zero_init(nn.Conv2d(patch * config.extra_channels, c[0], 3, padding=1))
@@ -88,19 +89,20 @@ class UNet(nn.Module):
     def forward(self, x_t, level, text=None, text_mask=None, extra=None):
         """Predict from x_t: eps, x0 or v, whichever the training asked for.
 
-        x_t: (B, C, H, W), sides multiples of config.multiple.  level: scalar or (B,), fraction 0..1 of the whole.
+        x_t: (B, C, H, W), sides multiples of config.multiple.  level: scalar or (B,), 0..1 of the whole.
         text: (B, L, text_dim), text_mask: (B, L) bool, True = a real token; without it, all are.
         extra: (B, extra_channels, H, W).
-        Returns (B, C, H, W) in the dtype of x_t, whatever that of the weights. Raises ValueError for wrong shapes.
+        Returns (B, C, H, W) in the dtype of x_t, whatever the weights' is. Raises ValueError for bad shapes.
         """
         level = torch.as_tensor(level)
         check_inputs(self.config, x_t, level, text, text_mask, extra)
         dtype = self.stem.weight.dtype
         text = None if text is None else text.to(dtype)
-        visible = None if text_mask is None else text_mask[:, None, None, :]                 # (B, 1, 1, L)
-        condition = self.condition(level.to(x_t.device).expand(len(x_t)), text, text_mask)   # (B, condition_dim)
+        visible = None if text_mask is None else text_mask[:, None, None, :]       # (B, 1, 1, L)
+        level = level.to(x_t.device).expand(len(x_t))
+        condition = self.condition(level, text, text_mask)                         # (B, condition_dim)
 
-        h = self.stem(patches(x_t, dtype))                                                   # (B, c0, H/2, W/2)
+        h = self.stem(patches(x_t, dtype))                                         # (B, c0, H/2, W/2)
         if extra is not None:
             h = h + self.stem_extra(patches(extra, dtype))
         skips = []
@@ -108,15 +110,15 @@ class UNet(nn.Module):
             h = stage(h, condition, text, visible)
             skips.append(h)
             h = shrink(h)
-        h = self.down[-1](h, condition, text, visible)                                       # (B, c2, H/8, W/8)
+        h = self.down[-1](h, condition, text, visible)                             # (B, c2, H/8, W/8)
         for stage, grow in zip(reversed(self.up), reversed(self.grow)):
             h = F.pixel_shuffle(grow(h), 2) + skips.pop()
             h = stage(h, condition, text, visible)
-        h = self.head(F.silu(self.norm(h)))                                                  # (B, 4 C, H/2, W/2)
-        return F.pixel_shuffle(h, 2).to(x_t.dtype)                                           # (B, C, H, W)
+        h = self.head(F.silu(self.norm(h)))                                        # (B, 4 C, H/2, W/2)
+        return F.pixel_shuffle(h, 2).to(x_t.dtype)                                 # (B, C, H, W)
 
     def condition(self, level, text, text_mask):
-        """What each residual block is told: the level, and the mean of the text's real tokens -> (B, condition_dim)."""
+        """What residual blocks are told: the level, and the mean of the real tokens -> (B, condition_dim)."""
         dim, dtype = self.config.condition_dim, self.stem.weight.dtype
         condition = self.level(level_embedding(level, dim).to(dtype))
         if text is not None:
@@ -125,7 +127,7 @@ class UNet(nn.Module):
 
 
 class Stage(nn.Module):
-    """One resolution: a look at all cells (where coarsest) and at the text (where not finest), then residual blocks."""
+    """One resolution: a look at all cells (if coarsest) and at the text (if not finest), residual blocks."""
 
     def __init__(self, config, i):
         super().__init__()
@@ -135,7 +137,7 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(ResBlock(width, config.condition_dim) for _ in range(config.blocks[i]))
 
     def forward(self, h, condition, text, visible):
-        """h: (B, width, H, W) -> the same shape; condition, text and visible as in UNet and PictureAttention."""
+        """h: (B, width, H, W) -> the same shape; the others as in UNet and PictureAttention."""
         if self.look_around is not None:
             h = self.look_around(h)
         if self.read_text is not None:
@@ -146,7 +148,7 @@ class Stage(nn.Module):
 
 
 def patches(x, dtype):
-    """2 x 2 pixels become the channels of one cell: (B, C, H, W) -> (B, 4 C, H/2, W/2), channels last in memory."""
+    """2 x 2 pixels become one cell's channels: (B, C, H, W) -> (B, 4 C, H/2, W/2), channels last."""
     return F.pixel_unshuffle(x.to(dtype), 2).contiguous(memory_format=torch.channels_last)
 
 
@@ -154,29 +156,30 @@ def masked_mean(text, text_mask):
     """The mean of the real tokens: (B, L, D), (B, L) bool or None -> (B, D); zero where no token is real."""
     if text_mask is None:
         return text.mean(1)
-    real = text_mask[:, :, None].to(text.dtype)                                              # (B, L, 1)
+    real = text_mask[:, :, None].to(text.dtype)                                    # (B, L, 1)
     return (text * real).sum(1) / real.sum(1).clamp(min=1)
 
 
 def check_inputs(config, x_t, level, text, text_mask, extra):
-    """Raise ValueError, saying what was expected and what came, unless the inputs of UNet.forward fit its config."""
+    """Raise ValueError, with what was expected and what came, unless the inputs of UNet.forward fit."""
     channels, multiple = config.picture_channels, config.multiple
     if x_t.ndim != 4 or x_t.shape[1] != channels or x_t.shape[2] % multiple or x_t.shape[3] % multiple:
-        raise ValueError(f"x_t is {tuple(x_t.shape)}: (B, {channels}, H, W), H and W multiples of {multiple} expected")
+        wanted = f"(B, {channels}, H, W), H and W multiples of {multiple}"
+        raise ValueError(f"x_t is {tuple(x_t.shape)}: {wanted} expected")
     batch = len(x_t)
     if level.shape not in ((), (1,), (batch,)):
-        raise ValueError(f"level is {tuple(level.shape)}: a scalar or ({batch},) expected, as x_t has {batch} pictures")
-    if level.device.type == "cpu" and not ((level >= 0) & (level <= 1)).all():               # on a GPU: costs a wait
-        raise ValueError(f"level = {level.tolist()}: a fraction 0..1 of the whole expected, as process.fraction(t)")
+        raise ValueError(f"level is {tuple(level.shape)}: a scalar or ({batch},), the batch of x_t, expected")
+    if level.device.type == "cpu" and not ((level >= 0) & (level <= 1)).all():     # on a GPU: costs a wait
+        raise ValueError(f"level = {level.tolist()}: a fraction 0..1, as process.fraction(t) gives, expected")
     check_text(config.text_dim, batch, text, text_mask)
     wanted = (batch, config.extra_channels, *x_t.shape[2:]) if config.extra_channels else None
     came = None if extra is None else tuple(extra.shape)
     if came != wanted:
-        raise ValueError(f"extra is {came}: {wanted} expected, since extra_channels = {config.extra_channels}")
+        raise ValueError(f"extra is {came}: {wanted} expected, as extra_channels = {config.extra_channels}")
 
 
 def check_text(text_dim, batch, text, text_mask):
-    """Raise ValueError unless the text is there exactly if the network reads one, in the right shape, with its mask."""
+    """Raise ValueError unless the text is there just if the network reads one, in shape, with its mask."""
     if text_dim == 0 and text is not None:
         raise ValueError("text came, but this network reads none (text_dim = 0): None expected")
     if text_dim and text is None:

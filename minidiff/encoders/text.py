@@ -12,7 +12,7 @@ from torch import nn
 from ..denoisers.layers import HEAD_DIM, Attention, config_from_dict
 
 PAD, START, UNKNOWN = 0, 1, 2
-SPECIAL = 3                                                             # words are numbered from here
+SPECIAL = 3                                                     # words are numbered from here
 MAX_PLACE = 8
 IGNORED = ",.;:!?()"
 
@@ -52,7 +52,8 @@ class TextEncoder(nn.Module):
         self.config = config
         self.word_number = {word: SPECIAL + i for i, word in enumerate(config.words)}
         self.first_character = SPECIAL + len(config.words)
-        self.character_number = {character: self.first_character + i for i, character in enumerate(config.characters)}
+        numbered = enumerate(config.characters, self.first_character)
+        self.character_number = {character: number for number, character in numbered}
         self.token = embedding(self.first_character + len(config.characters), config.dim)
         if config.layers:
             self.position = embedding(config.length, config.dim)
@@ -61,7 +62,7 @@ class TextEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
 
     def tokenize(self, texts):
-        """The numbers of the tokens of each text: a start token, then words and quoted characters, then padding.
+        """The numbers of each text's tokens: a start token, then words and quoted characters, then padding.
 
         texts: list of strings.  Returns (B, L) int64 on the CPU, L that of the longest.
         All unknown words become the same token, with a UserWarning that names them.
@@ -76,10 +77,10 @@ class TextEncoder(nn.Module):
         for row, text in zip(rows, texts):
             if len(row) > self.config.length:
                 raise ValueError(f'"{text}" has {len(row)} tokens: at most {self.config.length} fit')
-        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)          # (B, L)
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)  # (B, L)
 
     def unknown_words(self, text):
-        """The words and quoted characters of a text that the vocabulary lacks, in their order, characters in quotes."""
+        """Words and quoted characters of a text that the vocabulary lacks, in order, characters in quotes."""
         strangers = [piece for piece in pieces(text) if self.number(*piece) == UNKNOWN]
         return [f'"{token}"' if quoted else token for token, quoted in strangers]
 
@@ -90,7 +91,8 @@ class TextEncoder(nn.Module):
     def describe(self, unknown):
         """An unknown word, with the nearest known one where there is one."""
         if unknown.startswith('"'):
-            close = [other for other in (unknown[1].upper(), unknown[1].lower()) if other in self.config.characters]
+            cases = unknown[1].upper(), unknown[1].lower()
+            close = [other for other in cases if other in self.config.characters]
         else:
             close = get_close_matches(unknown, self.config.words, n=1)
         return f"{unknown} (did you mean {close[0]}?)" if close else unknown
@@ -98,7 +100,7 @@ class TextEncoder(nn.Module):
     def forward(self, tokens):
         """tokens: (B, L) int64 -> text (B, L, dim), text_mask (B, L) bool, True = a real token."""
         text_mask = tokens != PAD
-        text = self.token(tokens)                                                            # (B, L, dim)
+        text = self.token(tokens)                                                  # (B, L, dim)
         if self.config.layers:
             text = text + self.position.weight[: tokens.shape[1]] + self.place(self.places(tokens))
         for block in self.blocks:
@@ -106,14 +108,14 @@ class TextEncoder(nn.Module):
         return self.norm(text), text_mask
 
     def places(self, tokens):
-        """1, 2, 3 for the characters of a sign, 0 for words: how far back the last word stands. (B, L) -> (B, L)"""
+        """1, 2, 3 for a sign's characters, 0 for words: how far back the last word is. (B, L) -> (B, L)"""
         index = torch.arange(tokens.shape[1], device=tokens.device)
         last_word = torch.where(tokens >= self.first_character, 0, index).cummax(1).values
         return (index - last_word).clamp(max=MAX_PLACE)
 
 
 class TextBlock(nn.Module):
-    """Self-attention and a two-layer network, each beside the identity, which they start as. Norm first: 2002.04745."""
+    """Self-attention, then two layers, each beside the identity at first. Norm first: 2002.04745."""
 
     def __init__(self, dim):
         super().__init__()
@@ -131,16 +133,17 @@ class TextBlock(nn.Module):
 
 
 def embedding(count, dim):
-    """A table of `count` learned vectors that starts small, so that one word does not outweigh its neighbours."""
+    """`count` learned vectors that start small, so that one word does not outweigh its neighbours."""
     table = nn.Embedding(count, dim)
     nn.init.normal_(table.weight, std=0.02)
     return table
 
 
 def pieces(text):
-    """The tokens of a text, each with whether it is a quoted character: words in lower case, punctuation left out.
+    """A text's tokens, and whether each is a quoted character: words in lower case, without punctuation.
 
-    'A sign that says "B2".' -> a, sign, that, says, then B and 2, quoted. Raises ValueError for a quote without end.
+    'A sign that says "B2".' -> a, sign, that, says, then B and 2, quoted. Raises ValueError for a quote
+    without end.
     """
     parts = re.split('["“”]', text)
     if len(parts) % 2 == 0:
