@@ -168,14 +168,16 @@ def check_inputs(config, x_t, level, text, text_mask, extra):
         raise ValueError(f"x_t is {tuple(x_t.shape)}: {wanted} expected")
     batch = len(x_t)
     if level.shape not in ((), (1,), (batch,)):
-        raise ValueError(f"level is {tuple(level.shape)}: a scalar or ({batch},), the batch of x_t, expected")
+        found = f"level is {tuple(level.shape)}, x_t has {batch} pictures"
+        raise ValueError(f"{found}: a scalar or ({batch},) expected")
     if level.device.type == "cpu" and not ((level >= 0) & (level <= 1)).all():     # on a GPU: costs a wait
-        raise ValueError(f"level = {level.tolist()}: a fraction 0..1, as process.fraction(t) gives, expected")
+        raise ValueError(f"level = {level.tolist()}: a fraction 0..1 of the whole expected, see fraction(t)")
     check_text(config.text_dim, batch, text, text_mask)
     wanted = (batch, config.extra_channels, *x_t.shape[2:]) if config.extra_channels else None
     came = None if extra is None else tuple(extra.shape)
     if came != wanted:
-        raise ValueError(f"extra is {came}: {wanted} expected, as extra_channels = {config.extra_channels}")
+        because = f"since extra_channels = {config.extra_channels}"
+        raise ValueError(f"extra is {came}: {wanted} expected, {because}")
 
 
 def check_text(text_dim, batch, text, text_mask):
