@@ -1,6 +1,6 @@
 """A tour of a few minutes: fill a hole, mend a torn picture, paint beyond an edge, draw from words.
 
-It writes a PNG of every result, a GIF of the reverse process, and one HTML page that shows them all.
+It writes a PNG of every result, a film of the reverse process, and one HTML page that shows them all.
 """
 
 from dataclasses import dataclass, field
@@ -12,8 +12,10 @@ from tqdm import tqdm
 from minidiff.checkpoint import data_folder, write_atomically
 from minidiff.edit import Edit
 from minidiff.editor import Editor
-from minidiff.images import load_pair, save_png, to_pil
-from minidiff.page import film_strip, gif, marked, page
+from minidiff.images import load_pair, save_png, to_pil, to_tensor
+from minidiff.page import page
+from minidiff.process.sample import State
+from minidiff.show import film_strip, gif, grid, overlay
 
 FRAMES = 60                                                 # of the film of each edit
 SUMMER = "a picture of a pine tree, {} on the right and an orange car in the middle, on a summer day"
@@ -32,13 +34,13 @@ CAPTIONS = {
 class Piece:
     """One result of the tour: the stem of its file, what it is, the edit that makes it, and a film of it.
 
-    film: (x_t, x0_hat) at up to FRAMES moments, as PIL pictures.
+    film: up to FRAMES of its States.
     """
 
     name: str
     caption: str
     edit: Edit
-    film: list[tuple[Image.Image, Image.Image]] = field(default_factory=list)
+    film: list[State] = field(default_factory=list)
 
     def run(self, bar):
         """Walk the edit to its end, one step of the bar a State, and film it."""
@@ -46,7 +48,7 @@ class Piece:
         for i, state in enumerate(self.edit):
             bar.update()
             if i % every == 0 or state.t == 0:
-                self.film.append((to_pil(state.x[0]), to_pil(state.x0_hat[0])))
+                self.film.append(state)
 
 
 @dataclass
@@ -78,10 +80,10 @@ def main(args):
             bar.set_description(f"{piece.name:12}")
             piece.run(bar)
             save_png(piece.edit.result().image, folder / f"{piece.name}.png")
-    film = pieces[0].film
-    save_png(film_strip(film), folder / "film.png")
-    write_atomically(folder / "film.gif", gif(film))
-    rows = [row(piece) for piece in pieces]
+    film, rows = gif(pieces[0].film), [row(piece) for piece in pieces]
+    save_png(overview(chapters[0]), folder / "overview.png")
+    save_png(film_strip(pieces[0].film), folder / "film.png")
+    write_atomically(folder / "film.gif", film)
     write_atomically(folder / "index.html", page(chapters, film, rows).encode())
     print(table(rows))
     print(f"The page: {(folder / 'index.html').resolve()}")
@@ -103,6 +105,11 @@ def hole(editor, steps):
     text = "RePaint fills it from pure noise and holds all other pixels. The caption says what goes there."
     given = [(picture, "given"), (marked(picture, edit_mask), "may change")]
     return Chapter("Fill a hole", text, given, pieces)
+
+
+def marked(picture, edit_mask):
+    """A PIL picture, orange stripes where it may change."""
+    return to_pil(overlay(to_tensor(picture), edit_mask))
 
 
 def torn(editor, steps):
@@ -136,6 +143,12 @@ def words(editor, steps):
 def repaint(steps, visits=5):
     """RePaint's options for the tour."""
     return dict(steps=steps, jump=max(1, steps // 10), visits=visits, scale=2.0)
+
+
+def overview(chapter):
+    """What goes into a chapter and what comes out, in one row, as a PIL picture."""
+    shown = [*chapter.given, *((piece.edit.result().image, piece.caption) for piece in chapter.pieces)]
+    return grid([to_tensor(picture) for picture, _ in shown], scale=3, titles=[line for _, line in shown])
 
 
 def row(piece):

@@ -4,8 +4,6 @@ import base64
 from html import escape
 from io import BytesIO
 
-from PIL import Image
-
 STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#1c2430, #e9e6df); --paper: light-dark(#fbf8f2, #161a21);
         --line: light-dark(#d9d2c3, #333a46); --soft: light-dark(#6a7280, #9aa3b2) }
@@ -27,11 +25,11 @@ th { color: var(--soft); font-weight: 500; vertical-align: bottom }
 def page(chapters, film, rows):
     """The whole page as a string: chapters of pictures, the film of the first edit, the table.
 
-    chapters: objects with title, text, given, pieces (see minidiff.demo).  film: pairs of PIL pictures.
+    chapters: objects with title, text, given, pieces (see minidiff.demo).  film: the bytes of a GIF.
     rows: dicts of strings with the same keys.
     """
     first, *others = map(chapter, chapters)
-    reel = figure(gif(film), "a film of the first: x_t, and the clean picture that is seen in it", 512)
+    reel = figure(film, "a film of the first: x_t, and the clean picture that is seen in it", 512)
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>minidiff: the demo</title><style>{STYLE}</style>
@@ -79,44 +77,3 @@ def png(picture):
     buffer = BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-def side_by_side(pictures, gap=4):
-    """PIL pictures of one height in a row."""
-    width = sum(picture.width + gap for picture in pictures) - gap
-    row = Image.new("RGB", (width, pictures[0].height), "white")
-    left = 0
-    for picture in pictures:
-        row.paste(picture, (left, 0))
-        left += picture.width + gap
-    return row
-
-
-def gif(film, zoom=3, milliseconds=80):
-    """A film of pairs of PIL pictures as the bytes of an endless GIF, which rests on the last frame."""
-    frames = [side_by_side(pair) for pair in film]
-    size = zoom * frames[0].width, zoom * frames[0].height
-    frames = [frame.resize(size, Image.Resampling.NEAREST) for frame in frames]
-    buffer = BytesIO()
-    pauses = [milliseconds] * (len(frames) - 1) + [2500]
-    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=pauses, loop=0)
-    return buffer.getvalue()
-
-
-def film_strip(film, count=8):
-    """`count` moments of a film, evenly spread, x_t above x0_hat, as one PIL picture."""
-    chosen = [film[i * (len(film) - 1) // (count - 1)] for i in range(count)]
-    upper, lower = (side_by_side(row) for row in zip(*chosen))
-    strip = Image.new("RGB", (upper.width, 2 * upper.height + 4), "white")
-    strip.paste(upper, (0, 0))
-    strip.paste(lower, (0, upper.height + 4))
-    return strip
-
-
-def marked(picture, edit_mask):
-    """A PIL picture with what may change under orange stripes.  edit_mask: bool (1, 1, H, W)."""
-    stripes = Image.new("RGB", picture.size)
-    stripes.putdata([(251, 146, 60) if (x + y) % 6 < 3 else (255, 237, 213)
-                     for y in range(picture.height) for x in range(picture.width)])
-    where = Image.fromarray(edit_mask[0, 0].byte().mul(255).numpy())
-    return Image.composite(stripes, picture, where)

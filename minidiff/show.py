@@ -1,7 +1,9 @@
-"""Pictures to look at: labelled grids, film strips, masks laid over pictures, plain charts.
+"""Pictures to look at: labelled grids, film strips and GIFs, masks laid over pictures, plain charts.
 
 Pictures come in as x0, float (B, C, H, W) in [-1, 1], C = 1 or 3. PIL pictures and figures come out.
 """
+
+from io import BytesIO
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -56,6 +58,17 @@ def film_strip(states, count=8, scale=2):
     chosen = [states[i * (len(states) - 1) // max(count - 1, 1)] for i in range(count)]
     frames = [state.x[:1] for state in chosen] + [state.x0_hat[:1] for state in chosen]
     return grid(frames, count, scale, rows=("x", "x0_hat"), titles=[f"t = {state.t:.3g}" for state in chosen])
+
+
+def gif(states, scale=3, milliseconds=80):
+    """A walk as the bytes of an endless GIF, x beside x0_hat, which rests on its last frame.
+
+    states: as for film_strip.  milliseconds: between frames.
+    """
+    frames = [grid([state.x[:1], state.x0_hat[:1]], scale=scale) for state in states]
+    pauses, buffer = [milliseconds] * (len(frames) - 1) + [2500], BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=pauses, loop=0)
+    return buffer.getvalue()
 
 
 def overlay(pictures, edit_mask):

@@ -205,7 +205,7 @@ def test_demo_edits_the_pictures_that_ship(run, folder):
     assert page.count("data:image/png;base64,") >= 10 and page.count("data:image/gif;base64,") == 1
     assert "http" not in page.replace("https://", "http://").split("</style>")[1]
     names = {path.name for path in (folder / "tour").iterdir()}
-    assert {"index.html", "film.gif", "film.png", "hole-1.png", "torn-mended.png"} <= names
+    assert {"index.html", "film.gif", "film.png", "overview.png", "hole-1.png", "torn-mended.png"} <= names
     assert Image.open("tour/cottage-wide.png").size == (96, 64) and Image.open("tour/film.gif").n_frames > 5
 
 

@@ -1,8 +1,11 @@
 """Grids, strips and overlays: every picture lands where it should."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from minidiff import show
 from minidiff.process.sample import State
@@ -42,6 +45,16 @@ def test_film_strip_begins_and_ends_with_the_walk():
     strip = np.asarray(show.film_strip(states, count=4, scale=1))
     assert (strip[-4:, -8:] == 128).all()                            # x0_hat of the last, in grey
     assert (strip[-8 - show.GAP : -4 - show.GAP, -8:] == 0).all()    # x of the last, in black
+
+
+def test_gif_shows_x_beside_x0_hat_and_rests_at_the_end():
+    states = [State(3 - i, SHADES[:1] * i / 3, SHADES[:1] * 0) for i in range(4)]
+    film = Image.open(BytesIO(show.gif(states, scale=1, milliseconds=50)))
+    assert (film.n_frames, film.size) == (4, (2 * 8 + show.GAP, 4)) and film.info["loop"] == 0
+    film.seek(3)
+    last = np.asarray(film.convert("RGB")).astype(int)
+    assert film.info["duration"] > 1000
+    assert abs(last[:, :8]).max() <= 4 and abs(last[:, -8:] - 128).max() <= 4        # black; grey
 
 
 def test_overlay_stripes_only_what_may_change():
