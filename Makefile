@@ -25,7 +25,7 @@ bench: $(basic)
 	$(python) -m minidiff bench
 
 train: $(full)
-	$(python) -m train.ddpm --preset $(PRESET) --run runs/town-ddpm
+	$(python) -m train.ddpm --preset $(PRESET) --folder runs/town-ddpm
 
 lint: $(full)
 	$(python) -m ruff check .

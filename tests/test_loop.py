@@ -57,7 +57,7 @@ def tiny_batch(n):
 
 
 def tiny_config(folder, **changes):
-    usual = dict(run=str(folder), steps=30, batch=8, warmup=5, log_steps=4, save_minutes=60, device="cpu")
+    usual = dict(folder=str(folder), steps=30, batch=8, warmup=5, log_steps=4, save_minutes=60, device="cpu")
     return LoopConfig(**{**usual, **changes})
 
 
@@ -324,9 +324,9 @@ def test_configurations_refuse_what_they_do_not_know(capsys):
 
 
 def test_the_command_line_of_a_configuration_makes_it_again():
-    config = LoopConfig(steps=1, batch=7, bf16=False, compile=True, learning_rate=0.5, run="runs/a")
+    config = LoopConfig(steps=1, batch=7, bf16=False, compile=True, learning_rate=0.5, folder="runs/a")
     command = command_line("train.x", config)
-    assert command.startswith("python -m train.x --run runs/a --steps 1 ")
+    assert command.startswith("python -m train.x --folder runs/a --steps 1 ")
     assert from_command_line(LoopConfig, {"cpu": {}}, "", command.split()[3:]) == config
 
 

@@ -67,7 +67,7 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(ddpm, "save_samples", partial(ddpm.save_samples, n=2, steps=2))
     monkeypatch.setattr(checkpoint, "data_folder", lambda: tmp_path / "data")
     brief = dict(size=32, steps=2, batch=2, warmup=1, log_steps=1, device="cpu", bf16=False)
-    return ddpm.Config(run=str(tmp_path / "run"), name="tiny", **brief)
+    return ddpm.Config(folder=str(tmp_path / "run"), name="tiny", **brief)
 
 
 def test_the_loss_of_an_untrained_network_is_that_of_predicting_nothing():
@@ -86,7 +86,7 @@ def test_a_training_ends_in_weights_that_can_be_loaded_and_say_how_they_were_mad
     assert (tmp_path / "data/weights/tiny.safetensors").stat().st_size < 10 * 2**20
     assert entry["config"]["process"] == {"name": "ddpm-cosine", "T": 1000, "predicts": "x0"}
     assert entry["steps"] == 2 and entry["data_seed"] == 0 and entry["hardware"]
-    assert entry["command"].startswith("python -m train.ddpm --run") and "--size 32" in entry["command"]
+    assert entry["command"].startswith("python -m train.ddpm --folder") and "--size 32" in entry["command"]
     unet = UNet(UNetConfig.from_dict(entry["config"]["unet"]))
     text = TextEncoder(TextConfig.from_dict(entry["config"]["text"]))
     fill(unet, part(tensors, "unet."), "tiny")
@@ -98,7 +98,7 @@ def test_a_training_ends_in_weights_that_can_be_loaded_and_say_how_they_were_mad
 
 
 def test_an_interrupted_training_resumes_to_the_same_bits(quick, tmp_path, monkeypatch):
-    whole, cut = (replace(quick, steps=3, run=str(tmp_path / name)) for name in ("whole", "cut"))
+    whole, cut = (replace(quick, steps=3, folder=str(tmp_path / name)) for name in ("whole", "cut"))
     ddpm.main(whole)
     with monkeypatch.context() as patched:
         patched.setattr(ddpm, "save_samples", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))

@@ -9,13 +9,13 @@ from inspect import cleandoc
 class LoopConfig:
     """What train/loop.py needs to know. Scripts add their own fields in a subclass.
 
-    steps = 0 means: as many as fit in `minutes`.  batch: pictures in one pass of one process; a step averages
-    the gradient over `accumulate` passes of each process.  warmup: steps in which the learning rate rises;
-    decay: share of the steps in which it falls.  clip: longest gradient.  ema: share of the weights' running
-    mean that survives a step.
+    folder: of the run, for checkpoints, log and samples.  steps = 0 means: as many as fit in `minutes`.
+    batch: pictures in one pass of one process; a step averages the gradient over `accumulate` passes of each
+    process.  warmup: steps in which the learning rate rises; decay: share of the steps in which it falls.
+    clip: longest gradient.  ema: share of the weights' running mean that survives a step.
     """
 
-    run: str = "runs/unnamed"
+    folder: str = "runs/unnamed"
     seed: int = 0
     steps: int = 0
     minutes: float = 0
@@ -42,7 +42,7 @@ class LoopConfig:
 
 
 # These say where, how long and how often to look, not what is learnt: a run may be resumed with others.
-FREE = ("run", "name", "export", "download", "minutes", "device", "compile",
+FREE = ("folder", "name", "export", "download", "minutes", "device", "compile",
         "log_steps", "save_minutes", "sample_minutes")
 
 

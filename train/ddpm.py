@@ -1,8 +1,8 @@
 """Train a text-to-image DDPM: a U-Net and a text encoder, on Toytown or other pictures.
 
-    python -m train.ddpm --preset cpu --run runs/town-ddpm --name town-ddpm --export
-    python -m train.ddpm --data mnist --download --size 32 --minutes 10 --run runs/mnist
-    torchrun --nproc-per-node 2 -m train.ddpm --preset gpu --run runs/town-ddpm
+    python -m train.ddpm --preset cpu --folder runs/town-ddpm --name town-ddpm --export
+    python -m train.ddpm --data mnist --download --size 32 --minutes 10 --folder runs/mnist
+    torchrun --nproc-per-node 2 -m train.ddpm --preset gpu --folder runs/town-ddpm
 
 The same command again resumes. The folder of the run gets its checkpoints, log.jsonl, and samples/STEP.png.
 """
@@ -92,7 +92,7 @@ def main(config):
         return process.corrupt(x0, t, noise), *(tensor.to(device) for tensor in tensors)
 
     def draw(ema, step):
-        save_samples(ema, process, pictures, Path(config.run) / "samples" / f"{step:06d}.png")
+        save_samples(ema, process, pictures, Path(config.folder) / "samples" / f"{step:06d}.png")
 
     state = train(network, make_batch, config, draw)
     if config.export and state.done and Place.find(config.device).first:

@@ -43,7 +43,8 @@ class Log:
         loss, norm = float(self.loss.sum()), float(self.norm)
         if not isfinite(loss + norm):
             where = f"in steps {self.step + 1} to {state.step}"
-            hint = f"the last good checkpoint is kept in {self.path.parent}; try a lower --learning-rate"
+            advice = "in another --folder, try a lower --learning-rate"
+            hint = f"the last good checkpoint is kept in {self.path.parent}; {advice}"
             raise TrainingError(f"loss {loss}, gradient {norm} {where}: finite numbers expected\n{hint}")
 
     def write(self, state, rate):

@@ -26,7 +26,7 @@ from train.state import State
 
 
 def train(network, make_batch, config, sample=None):
-    """Train to the end, or to Ctrl-C, resuming where config.run holds a checkpoint. Returns the State.
+    """Train to the end, or to Ctrl-C, resuming where config.folder holds a checkpoint. Returns the State.
 
     network: nn.Module, forward(*batch) -> (losses (B,), levels (B,) in 0..1).  make_batch: CPU generator -> a
     tuple of tensors on the training device.  sample: called now and then, as sample(ema_network, step).
@@ -35,9 +35,9 @@ def train(network, make_batch, config, sample=None):
     """
     place = Place.find(config.device)
     state = State(network.to(place.device, memory_format=torch.channels_last), config)
-    state.resume(config.run)
+    state.resume(config.folder)
     parallel = place.parallel(torch.compile(network) if config.compile else network)
-    log, clock = Log(config.run, state, place), Clock(state.seconds)
+    log, clock = Log(config.folder, state, place), Clock(state.seconds)
     bar = tqdm(total=state.steps or None, initial=state.step, unit="step", disable=not place.first)
     with interrupts() as interrupted, bar:
         stopping = False
@@ -50,7 +50,7 @@ def train(network, make_batch, config, sample=None):
             decided = stopping or state.done or state.steps != known
             if place.first and (decided or clock.due("save", config.save_minutes)):
                 log.check(state)
-                state.save(config.run)
+                state.save(config.folder)
             due = state.done or clock.due("sample", config.sample_minutes)
             if place.first and sample and due and not stopping:
                 with place.autocast(config.bf16):

@@ -106,5 +106,5 @@ def check_same_run(path, found, asked):
     for key in [*asked, *found]:
         if key not in FREE and found.get(key) != asked.get(key):
             difference = f"{key} is {found.get(key)} in the file, {asked.get(key)} asked for"
-            hint = "go on with the old value, or choose another --run"
+            hint = "go on with the old value, or choose another --folder"
             raise CheckpointError(f"{path}: of another run: {difference}\n{hint}")

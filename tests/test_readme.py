@@ -1,0 +1,111 @@
+"""The README keeps its word: commands parse, its Python runs, figures are measured ones, links lead."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from torch.distributed.run import get_args_parser
+
+from minidiff import cli
+from train.config import from_command_line
+from train.ddpm import PRESETS, Config
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def section(title):
+    """The text under a heading of the README."""
+    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL).group(1)
+
+
+def tables(text):
+    """All Markdown tables in a text: a list of tables, each a list of rows {column: cell}."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE):
+        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
+        head, _, *lines = cells
+        found.append([dict(zip(head, line, strict=True)) for line in lines])
+    return found
+
+
+def commands(*programs):
+    """Every command of the README that starts with one of these words, split into words, no comments."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", README, flags=re.MULTILINE | re.DOTALL))
+    lines = [line for block in blocks for line in block.splitlines()] + spans
+    found = [line for line in lines if re.match(rf"({'|'.join(programs)})\s+\S", line)]
+    return [shlex.split(line, comments=True) for line in dict.fromkeys(found)]
+
+
+def test_every_minidiff_command_is_understood():
+    found = commands("minidiff")
+    assert {command[1] for command in found} >= {"inpaint", "outpaint", "generate", "bench"}
+    for command in found:
+        cli.parser().parse_args(command[1:])
+
+
+def test_every_training_command_is_understood():
+    found = commands("python -m train", "torchrun")
+    assert {command[0] for command in found} == {"python", "torchrun"}
+    for command in found:
+        if command[0] == "torchrun":
+            outer = get_args_parser().parse_args(command[1:])
+            command = ["python", "-m", outer.training_script, *outer.training_script_args]
+        assert command[2] == "train.ddpm"
+        config = from_command_line(Config, PRESETS, "", command[3:])
+        assert config.folder.startswith("runs/")
+
+
+def test_the_ten_lines_of_python_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"```python\n(.*?)```", section("Ten lines that edit an image"), re.DOTALL).group(1)
+    assert code.count("\n") <= 14 and '"data/demo/' in code
+    space = {}
+    exec(code.replace('"data/demo/', f'"{ROOT.as_posix()}/data/demo/'), space)
+    assert space["result"].measures["max_diff"] == 0 and (tmp_path / "edited.png").is_file()
+    assert space["state"].t == 0
+
+
+def test_every_figure_stands_in_a_table_that_a_command_made():
+    measured = section("Measured")
+    known = {path: tables(path.read_text(encoding="utf-8"))[0]
+             for path in (ROOT / "data" / "results").glob("*.md")}
+    assert len(tables(measured)) >= 3
+    for table in tables(measured):
+        (path,) = [path for path, rows in known.items() if table[0].keys() <= rows[0].keys()]
+        assert f"minidiff bench --only {path.stem}" in measured
+        for row in table:
+            assert any(row.items() <= other.items() for other in known[path]), f"{row} is not in {path.name}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "data/README.md"])
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert links
+    for link in links:
+        assert ((ROOT / page).parent / link).exists(), link
+
+
+def test_the_course_lists_every_notebook():
+    linked = set(re.findall(r"\((notebooks/[^)]+\.ipynb)\)", section("The course")))
+    assert linked == {path.relative_to(ROOT).as_posix() for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
+
+
+def test_the_map_and_the_reading_order_name_what_is_there():
+    house = section("The house")
+    plan = re.search(r"```\n(.*?)```", house, re.DOTALL).group(1)
+    inside = re.findall(r"^  ((?:[a-z_]+(?:\.py|/) +)+)", plan, re.MULTILINE)
+    names = [f"minidiff/{name}" for line in inside for name in line.split()]
+    names += re.findall(r"^([a-z]+/)", plan, re.MULTILINE)
+    names += [f"minidiff/{name}" if not name.startswith("train/") else name
+              for name in re.findall(r"`([a-z]+/[a-z_0-9]+\.py)`", house)]
+    assert len(names) > 15
+    for name in names:
+        assert (ROOT / name).exists(), name
+
+
+def test_no_mark_was_left_to_fill_in():
+    assert not re.search(r"^[A-Z_]{6,}$", README, re.MULTILINE) and "TODO" not in README
