@@ -10,7 +10,7 @@ python := $(venv)/bin/python
 basic := $(venv)/installed-basic
 full := $(venv)/installed-full
 
-.PHONY: demo test lab bench train lint student
+.PHONY: demo test lab bench train lint student notebooks
 
 demo: $(basic)
 	$(python) -m minidiff demo
@@ -32,6 +32,9 @@ lint: $(full)
 
 student: $(full)
 	cd notebooks && ../$(python) -m checks.student
+
+notebooks: $(full)
+	cd notebooks && ../$(python) -m checks.refresh
 
 $(python):
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer expected: make PYTHON=python3.12 ...')"

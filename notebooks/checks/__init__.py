@@ -1,6 +1,7 @@
 """Checks for the exercises: they say which mistake was made, since "wrong" alone teaches nothing.
 
-One module a notebook (noise.py is for 01, unet.py for 02, repaint.py for 03), with a check_* for each
-exercise. In the folder of the notebooks, `python -m checks FOLDER` marks notebooks that were handed in,
-`python -m checks.student` writes the notebooks without solutions.
+One module a notebook (tour.py is for 00, noise.py for 01, unet.py for 02, repaint.py for 03), with a check_*
+for each exercise. In the folder of the notebooks, `python -m checks FOLDER` marks notebooks that were handed
+in, `python -m checks.student` writes the notebooks without solutions, `python -m checks.refresh` stores
+their outputs anew.
 """
