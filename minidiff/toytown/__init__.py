@@ -9,5 +9,5 @@ from minidiff.toytown.requests import KINDS
 from minidiff.toytown.scene import Scenes, scenes
 from minidiff.toytown.splits import Split, load_split
 
-__all__ = ["KINDS", "VOCABULARY", "Edits", "Scenes", "Split", "captions", "depth", "edits", "edits_of", "load_split",
-           "masks", "paint", "pose", "scenes", "segmentation", "skeleton"]
+__all__ = ["KINDS", "VOCABULARY", "Edits", "Scenes", "Split", "captions", "depth", "edits", "edits_of",
+           "load_split", "masks", "paint", "pose", "scenes", "segmentation", "skeleton"]

@@ -1,6 +1,6 @@
-"""Every legal answer to a request, as (names, scenes): what an editor may have done instead, so that success can be told.
+"""Every legal answer to a request, as (names, scenes): what an editor may have done instead.
 
-The first is the requested one, the second the unchanged picture.
+So success can be told. The first is the requested one, the second the unchanged picture.
 """
 
 import torch
@@ -12,18 +12,20 @@ from minidiff.toytown.paint import change, paint
 from minidiff.toytown.requests import COLOR_OF, COLUMNS, OWNER, PLACES, Request
 from minidiff.toytown.scene import COLORS, LOOKS, OBJECTS, POSES, SEASONS, STYLES, TIMES, TREES, Scenes
 
-CATEGORIES = {**dict.fromkeys(COLUMNS, COLORS), "season": SEASONS, "time": TIMES, "style": STYLES, "tree_kind": TREES,
-              "person_pose": POSES, "car_direction": ("to the left", "to the right")}
+CATEGORIES = {**dict.fromkeys(COLUMNS, COLORS), "season": SEASONS, "time": TIMES, "style": STYLES,
+              "tree_kind": TREES, "person_pose": POSES, "car_direction": ("to the left", "to the right")}
 TOLD = 4                                                        # pixels, in a picture of 64x64
-LOOKALIKES = 3                                                  # other writings for each character of the requested one
+LOOKALIKES = 3                                                  # other writings for each character asked for
 
 
 def legal(request: Request, source: Scenes, target: Scenes, reference: Scenes) -> tuple[list[str], Scenes]:
     """Names and scenes of all legal answers to one request; source, target and reference hold one scene each.
 
-    An answer that differs from the requested one in fewer than TOLD pixels of the true region cannot be told and is left out.
+    An answer that differs from the requested one in fewer than TOLD pixels of the true region cannot be told
+    from it, and is left out.
     """
-    named = {"requested": target, "unchanged": source, **ALTERNATIVES[request.kind](request, source, target, reference)}
+    others = ALTERNATIVES[request.kind](request, source, target, reference)
+    named = {"requested": target, "unchanged": source, **others}
     scenes = Scenes.cat(named.values())
     pictures = paint(scenes)
     wanted, unchanged = pictures[:1], pictures[1:2]
@@ -40,8 +42,7 @@ def _added(request, source, target, reference):
     name = request.subject
     if name == "fence":
         return _removed(request, source, source, reference)
-    elsewhere = {f"{place} instead": target.with_(**{name + "_x": x}) for place, x in PLACES.items() if place != request.how}
-    return {**elsewhere, **_other_looks(target, source, name)}
+    return {**_elsewhere(request, target), **_other_looks(target, source, name)}
 
 
 def _removed(request, source, target, reference):
@@ -56,14 +57,13 @@ def _replaced(request, source, target, reference):
 
 
 def _moved(request, source, target, reference):
-    name = request.subject
-    elsewhere = {f"{place} instead": source.with_(**{name + "_x": x}) for place, x in PLACES.items() if place != request.how}
-    return {**elsewhere, "gone": source.with_(**{name: 0})}
+    return {**_elsewhere(request, source), "gone": source.with_(**{request.subject: 0})}
 
 
 def _resized(request, source, target, reference):
     column, opposite = request.subject + "_size", {"bigger": "smaller", "smaller": "bigger"}[request.how]
-    return {opposite: source.with_(**{column: getattr(source, column) * FACTOR[opposite]}), "gone": source.with_(**{request.subject: 0})}
+    wrong_way = source.with_(**{column: getattr(source, column) * FACTOR[opposite]})
+    return {opposite: wrong_way, "gone": source.with_(**{request.subject: 0})}
 
 
 def _set(request, source, target, reference):
@@ -76,7 +76,10 @@ def _written(request, source, target, reference):
 
 
 def _combined(request, source, target, reference):
-    """Whatever else image 1 could have been given, and image 2 as it is (but for "combine add", where it holds the very thing)."""
+    """Whatever else image 1 could have been given, and image 2 as it is.
+
+    Not for "combine add": there image 2 shows the very thing in the very place.
+    """
     copied = {} if request.verb == "combine add" else {"image 2": reference}
     if request.subject in CATEGORIES:
         return {**copied, **_others(target, source, request.subject)}
@@ -89,17 +92,26 @@ def _related(request, source, target, reference):
         return _removed(request, source, target, reference)
     column = COLOR_OF[request.subject]
     color = getattr(target, column)
-    wrong = {f"{other} {COLORS[int(color)]}": source.with_(**{COLOR_OF[other]: color})
-             for other in COLOR_OF if other != request.subject and getattr(source, other) == 1}
+    wrong = {}
+    for other, mistaken in COLOR_OF.items():
+        if other != request.subject and getattr(source, other) == 1 and getattr(source, mistaken) != color:
+            wrong[f"{other} {COLORS[int(color)]}"] = source.with_(**{mistaken: color})
     return {**_others(target, source, column), **wrong, "gone": source.with_(**{request.subject: 0})}
 
 
-ALTERNATIVES = {"recolour": _recoloured, "add": _added, "remove": _removed, "replace": _replaced, "move": _moved, "resize": _resized,
-                "season": _set, "time": _set, "style": _set, "text": _written, "combine": _combined, "relational": _related}
+ALTERNATIVES = {"recolour": _recoloured, "add": _added, "remove": _removed, "replace": _replaced,
+                "move": _moved, "resize": _resized, "season": _set, "time": _set, "style": _set,
+                "text": _written, "combine": _combined, "relational": _related}
+
+
+def _elsewhere(request, scene):
+    """The scene with the object of the request in each place that was not asked for."""
+    others = {place: x for place, x in PLACES.items() if place != request.how}
+    return {f"{place} instead": scene.with_(**{request.subject + "_x": x}) for place, x in others.items()}
 
 
 def _others(target, source, column):
-    """The target with every other value of one column, but for the value that the source has (that is "unchanged")."""
+    """The target with every other value of one column, but for the source's: that is "unchanged"."""
     taken = {int(getattr(target, column)), int(getattr(source, column))}
     return {name: target.with_(**{column: i}) for i, name in enumerate(CATEGORIES[column]) if i not in taken}
 
@@ -110,20 +122,21 @@ def _other_looks(target, source, name):
         return _misspelled(target, source)
     others = {}
     for column in LOOKS[name]:
-        if column in CATEGORIES:
-            values = enumerate(CATEGORIES[column])
-            others |= {f"{column} {value}": target.with_(**{column: i}) for i, value in values if i != int(getattr(target, column))}
+        for i, value in enumerate(CATEGORIES.get(column, ())):
+            if i != int(getattr(target, column)):
+                others[f"{column} {value}"] = target.with_(**{column: i})
     return others
 
 
 def _misspelled(target, source):
-    """The target with one character replaced by one that looks most like it, LOOKALIKES times for each character."""
+    """The target with one character replaced by each of LOOKALIKES of its script that look most like it."""
     text, dots = target.sign_text[0].cpu(), bitmaps().flatten(1).float()
+    is_latin = torch.tensor([character in LATIN for character in CHARACTERS])
     others = {}
     for place in text.nonzero().flatten().tolist():
-        distance = (dots - dots[text[place] - 1]).abs().sum(1)
-        same_script = torch.tensor([character in LATIN for character in CHARACTERS]) == (CHARACTERS[text[place] - 1] in LATIN)
-        distance[~same_script | (distance == 0)] = float("inf")
+        right = text[place] - 1
+        distance = (dots - dots[right]).abs().sum(1)
+        distance[(is_latin != is_latin[right]) | (distance == 0)] = float("inf")
         for character in distance.argsort()[:LOOKALIKES].tolist():
             wrong = text.clone()
             wrong[place] = character + 1
@@ -147,7 +160,9 @@ def side_effects(request: Request, target: Scenes) -> tuple[list[str], Scenes | 
 
 def _slips(target, name):
     x = getattr(target, name + "_x")
-    slips = {f"{name} gone": target.with_(**{name: 0}), f"{name} moved": target.with_(**{name + "_x": x + torch.where(x < 0.5, 0.125, -0.125)})}
+    inwards = torch.where(x < 0.5, 0.125, -0.125)
+    slips = {f"{name} gone": target.with_(**{name: 0}),
+             f"{name} moved": target.with_(**{name + "_x": x + inwards})}
     for column in LOOKS[name]:
         if column in CATEGORIES:
             slips[column] = target.with_(**{column: (getattr(target, column) + 1) % len(CATEGORIES[column])})

@@ -1,4 +1,4 @@
-"""Everything that stands behind the objects: sky, sun or moon, stars, clouds, hills, ground, fence and road."""
+"""What stands behind the objects: sky, sun or moon, stars, clouds, hills, ground, fence and road."""
 
 import torch
 
@@ -15,9 +15,9 @@ ROAD_TOP, ROAD_BOTTOM, ROAD_MIDDLE, KERB = 0.80, 0.97, 0.885, 0.014
 FENCE_FOOT = 0.075
 DUSK = TIMES.index("dusk")
 
-# fixed stars and snowflakes (x, y, radius): a sky that is different in each scene would be noise to be learned by heart
-STARS = tuple((0.067 + (i * 0.618034) % 1.0 * 0.9, 0.03 + (i * 0.381966 + 0.13 * (i % 3)) % 1.0 * 0.40, 0.005 + 0.003 * (i % 2))
-              for i in range(14))
+# fixed stars and snowflakes (x, y, radius): another sky in each scene would be noise to be learned by heart
+STARS = tuple((0.067 + (i * 0.618034) % 1.0 * 0.9, 0.03 + (i * 0.381966 + 0.13 * (i % 3)) % 1.0 * 0.40,
+               0.005 + 0.003 * (i % 2)) for i in range(14))
 FLAKES = tuple(((0.05 + i * 0.618034) % 1.0, (0.08 + i * 0.2764) % 0.56, 0.0085) for i in range(12))
 
 
@@ -66,7 +66,8 @@ def hill_covers(s, canvas):
     """The far range and the near one, down to the picture's lower edge; the ground is painted over them."""
     for share, phase in ((1.0, 0.0), (0.55, 0.37)):
         turn = 2 * torch.pi * (canvas.x * 1.1 + s.hill_phase + phase)
-        ridge = s.horizon - share * s.hill_height * (0.75 + 0.55 * torch.sin(turn) + 0.20 * torch.sin(2.3 * turn + 1.7))
+        wave = 0.75 + 0.55 * torch.sin(turn) + 0.20 * torch.sin(2.3 * turn + 1.7)
+        ridge = s.horizon - share * s.hill_height * wave
         yield canvas.inside(ridge - canvas.y)
 
 
@@ -102,8 +103,8 @@ def paint_road(layer, s, canvas):
     """Asphalt with kerbs and a broken white line in the middle."""
     layer.add(road_cover(canvas), (0.72, 0.71, 0.69))
     layer.add(canvas.span_y(ROAD_TOP, ROAD_BOTTOM), (0.37, 0.38, 0.41))
-    dashes = canvas.stripes_x(8 / 64, 4 / 64, 4 / 64) * canvas.span_y(ROAD_MIDDLE - 0.008, ROAD_MIDDLE + 0.008)
-    layer.add(dashes, (0.93, 0.92, 0.86))
+    line = canvas.span_y(ROAD_MIDDLE - 0.008, ROAD_MIDDLE + 0.008)
+    layer.add(canvas.stripes_x(8 / 64, 4 / 64, 4 / 64) * line, (0.93, 0.92, 0.86))
 
 
 def road_cover(canvas):

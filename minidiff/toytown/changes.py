@@ -1,7 +1,7 @@
 """Carry out a request on scenes: for each verb, where it is possible and the scene that it asks for.
 
-Each verb has a function `can_*` (request, source, reference) -> bool (n,) and a function (request, source, reference, dice)
--> the target scenes; only "combine" looks at the reference, image 2.
+Each verb has a function `can_*` (request, source, reference) -> bool (n,) and a function (request, source,
+reference, dice) -> the target scenes; only "combine" looks at the reference, image 2.
 """
 
 import torch
@@ -13,21 +13,24 @@ from minidiff.toytown.requests import COLOR_OF, OWNER, PLACES, Request
 from minidiff.toytown.scene import LOOKS, OBJECTS, PIXEL, SEASONS, STYLES, TIMES, Scenes
 
 # What is added stands in size 1 on these baselines, no two of them equal: of two objects, one is in front.
-CANONICAL = {"house": {"house_y": 0.66, "house_size": 1, "house_brick": 0}, "tree": {"tree_y": 0.68, "tree_size": 1},
+CANONICAL = {"house": {"house_y": 0.66, "house_size": 1, "house_brick": 0},
+             "tree": {"tree_y": 0.68, "tree_size": 1},
              "person": {"person_y": 0.715, "person_size": 1, "person_pose": 0},
-             "car": {"car_y": 0.90, "car_size": 1, "car_direction": 1}, "sign": {"sign_y": 45 / 64, "sign_size": 1}}
-TELLING = {"house": "house_color", "tree": "tree_kind", "person": "jacket_color", "car": "car_color", "sign": "sign_text"}
-FACTOR = {"bigger": 1.4, "smaller": 1 / 1.4}                    # "make it bigger" means 1.4 times, within SMALLEST..LARGEST
-SMALLEST, LARGEST = 0.6, 1.5
+             "car": {"car_y": 0.90, "car_size": 1, "car_direction": 1},
+             "sign": {"sign_y": 45 / 64, "sign_size": 1}}
+TELLING = {"house": "house_color", "tree": "tree_kind", "person": "jacket_color", "car": "car_color",
+           "sign": "sign_text"}
+FACTOR = {"bigger": 1.4, "smaller": 1 / 1.4}                    # "make it bigger" means 1.4 times,
+SMALLEST, LARGEST = 0.6, 1.5                                    # within these sizes
 
 
 def possible(request: Request, source: Scenes, reference: Scenes) -> Tensor:
-    """bool (n,): where does the request make sense, so that pictures 1 and 2 and the words determine the answer?"""
+    """bool (n,): where does the request make sense, so that pictures and words determine the answer?"""
     return CAN[request.verb](request, source, reference)
 
 
 def carry_out(request: Request, source: Scenes, reference: Scenes, dice: Dice) -> Scenes:
-    """The scenes that the request asks for; what it leaves open (which colour, which text) is drawn with the dice."""
+    """The scenes that the request asks for; its open values (which colour, which text) come from the dice."""
     return DO[request.verb](request, source, reference, dice)
 
 
@@ -38,7 +41,8 @@ def shows(scenes, name):
 
 def in_style(scenes, *styles):
     """bool (n,): is the scene drawn in one of these styles?"""
-    return torch.isin(scenes.style, torch.tensor([STYLES.index(style) for style in styles], device=scenes.style.device))
+    wanted = torch.tensor([STYLES.index(style) for style in styles], device=scenes.style.device)
+    return torch.isin(scenes.style, wanted)
 
 
 def coloured(scenes):
@@ -80,7 +84,8 @@ def can_add(request, source, reference):
 
 def add(request, source, reference, dice):
     name = request.subject
-    return source.with_(**{name: 1, f"{name}_x": PLACES[request.how]}, **CANONICAL[name], **dice.look(name, len(source)))
+    look = {**CANONICAL[name], **dice.look(name, len(source))}
+    return source.with_(**{name: 1, f"{name}_x": PLACES[request.how]}, **look)
 
 
 def can_add_fence(request, source, reference):
@@ -169,7 +174,8 @@ def write(request, source, reference, dice):
 def can_combine_look(request, source, reference):
     name = request.subject
     new = differs(getattr(source, TELLING[name]), getattr(reference, TELLING[name]))
-    return shows(source, name) & shows(reference, name) & tellable(source, name) & tellable(reference, name) & new
+    there = shows(source, name) & shows(reference, name)
+    return there & tellable(source, name) & tellable(reference, name) & new
 
 
 def combine_look(request, source, reference, dice):
@@ -190,8 +196,9 @@ def combine_add(request, source, reference, dice):
 
 
 def can_combine_colour(request, source, reference):
-    both = shows(source, OWNER[request.subject]) & shows(reference, OWNER[request.other]) & coloured(source) & coloured(reference)
-    return both & differs(getattr(source, request.subject), getattr(reference, request.other))
+    to_paint = shows(source, OWNER[request.subject]) & coloured(source)
+    to_see = shows(reference, OWNER[request.other]) & coloured(reference)
+    return to_paint & to_see & differs(getattr(source, request.subject), getattr(reference, request.other))
 
 
 def combine_colour(request, source, reference, dice):
@@ -227,18 +234,21 @@ def always(request, source, reference):
 def no_truth(request, source, reference, dice):
     """Nobody can say what "make it better" asks for: a scene of NaN, which paints a picture of NaN."""
     empty = source.with_(**dict.fromkeys((*OBJECTS, "fence"), 0))
-    return empty.with_(**{name: float("nan") for name, column in empty.columns().items() if column.is_floating_point()})
+    lengths = [name for name, column in empty.columns().items() if column.is_floating_point()]
+    return empty.with_(**dict.fromkeys(lengths, float("nan")))
 
 
 VERBS = {
     "recolour": (can_recolour, recolour), "add": (can_add, add), "add fence": (can_add_fence, add_fence),
     "remove": (can_remove, remove), "replace": (can_replace, replace), "move": (can_move, move),
     "resize bigger": (can_resize, resize), "resize smaller": (can_resize, resize),
-    "season": (can_relight, change_season), "time": (can_relight, change_time), "style": (can_restyle, restyle),
-    "text": (can_write, write),
+    "season": (can_relight, change_season), "time": (can_relight, change_time),
+    "style": (can_restyle, restyle), "text": (can_write, write),
     "combine look": (can_combine_look, combine_look), "combine add": (can_combine_add, combine_add),
-    "combine colour": (can_combine_colour, combine_colour), "combine style": (can_combine_style, combine_style),
-    "relational remove": (can_remove_related, remove), "relational recolour": (can_recolour_related, recolour_related),
+    "combine colour": (can_combine_colour, combine_colour),
+    "combine style": (can_combine_style, combine_style),
+    "relational remove": (can_remove_related, remove),
+    "relational recolour": (can_recolour_related, recolour_related),
     "ambiguous": (always, no_truth),
 }
 CAN, DO = ({verb: pair[i] for verb, pair in VERBS.items()} for i in (0, 1))

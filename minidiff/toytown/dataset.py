@@ -10,8 +10,8 @@ from minidiff.toytown.language import captions
 from minidiff.toytown.scene import scenes
 from minidiff.toytown.splits import NAMES, Split, save_split
 
-SIZES = {"val": (256, 512), "test": (512, 1024)}                # scenes with captions, edits
-SCENE_SEED = {"val": 4_000_000_001, "test": 4_000_000_002}      # far above those that a training counts through
+SIZES = {"val": (256, 512), "test": (512, 1024)}             # scenes with captions, edits
+SCENE_SEED = {"val": 4_000_000_001, "test": 4_000_000_002}   # far above those that a training counts through
 EDIT_SEED = 1_000_000_000
 
 
@@ -20,7 +20,8 @@ def draw_split(name: str) -> Split:
     of_scenes, of_edits = SIZES[name]
     drawn, half = scenes(of_scenes, SCENE_SEED[name], held_out=True), of_scenes // 2
     words = captions(drawn[:half]) + captions(drawn[half:], held_out=True)
-    return Split(name, drawn, tuple(words), torch.arange(of_scenes) >= half, edits(of_edits, EDIT_SEED, split=name))
+    reworded = torch.arange(of_scenes) >= half
+    return Split(name, drawn, tuple(words), reworded, edits(of_edits, EDIT_SEED, split=name))
 
 
 def main():

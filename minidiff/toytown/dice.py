@@ -36,5 +36,5 @@ class Dice:
             return {"tree_kind": torch.randint(len(TREES), (n,), generator=self.generator)}
         if name == "sign":
             return {"sign_text": self.text(n)}
-        columns = {"house": ("house_color", "roof_color"), "person": ("jacket_color",), "car": ("car_color",)}[name]
-        return {column: self.color(column, n) for column in columns}
+        columns = {"house": ("house_color", "roof_color"), "person": ("jacket_color",), "car": ("car_color",)}
+        return {column: self.color(column, n) for column in columns[name]}

@@ -1,10 +1,10 @@
 """Edits of Toytown: an instruction, the picture before, and the one true picture after.
 
-    batch = edits(256, seed=0)                     # for training; split="val" or "test" also shows what training never does
-    batch.source, batch.target                     # (n, 3, 64, 64), in [-1, 1]
-    batch.region                                   # bool (n, 1, 64, 64): what truly changes
-    batch.instruction[0], batch.kind[0]            # "make the car blue", "recolour"
-    batch.answers(0)                               # the true answer, then every other legal one
+    batch = edits(256, seed=0)                 # for training; splits "val", "test" show what it never shows
+    batch.source, batch.target                 # (n, 3, 64, 64), in [-1, 1]
+    batch.region                               # bool (n, 1, 64, 64): what truly changes
+    batch.instruction[0], batch.kind[0]        # "make the car blue", "recolour"
+    batch.answers(0)                           # the true answer, then every other legal one
 """
 
 from dataclasses import dataclass, replace
@@ -21,11 +21,14 @@ from minidiff.toytown.scene import Scenes, has_held_out
 
 @dataclass(frozen=True, eq=False)
 class Edits:
-    """n edits. Pictures are painted when they are first asked for, and kept; `edits[rows]`, `edits.at(size)`, `edits.to(device)`."""
+    """n edits, their pictures painted when they are first asked for, and then kept.
+
+    `edits[rows]`, `edits.at(size)` and `edits.to(device)` give others.
+    """
 
     scenes: Scenes
     target_scenes: Scenes                                       # NaN for kind "ambiguous": no truth is known
-    reference_scenes: Scenes                                    # image 2; means something only where has_reference
+    reference_scenes: Scenes                                    # image 2; counts only where has_reference
     requests: tuple[Request, ...]
     instruction: tuple[str, ...]
     held_out_phrasing: Tensor                                   # bool (n,): worded as training never words it
@@ -36,11 +39,15 @@ class Edits:
 
     def __getitem__(self, rows) -> "Edits":
         """Some of the edits: an int, a slice, a list, a tensor of numbers or of bool."""
+        if isinstance(rows, Tensor):
+            rows = rows.cpu()
         rows = torch.arange(len(self))[[rows] if isinstance(rows, int) else rows]
-        picked = Edits(self.scenes[rows], self.target_scenes[rows], self.reference_scenes[rows], *(
-            tuple(values[i] for i in rows.tolist()) for values in (self.requests, self.instruction)),
-            self.held_out_phrasing[rows], self.size)
-        return picked.keeping(*(picture[rows] for picture in self._both)) if "_both" in self.__dict__ else picked
+        scenes = (part[rows] for part in (self.scenes, self.target_scenes, self.reference_scenes))
+        words = (tuple(values[i] for i in rows.tolist()) for values in (self.requests, self.instruction))
+        picked = Edits(*scenes, *words, self.held_out_phrasing[rows], self.size)
+        if "_both" in self.__dict__:
+            picked.keeping(*(picture[rows] for picture in self._both))
+        return picked
 
     def at(self, size: int) -> "Edits":
         """The same edits, painted with `size` pixels a side."""
@@ -48,8 +55,8 @@ class Edits:
 
     def to(self, device) -> "Edits":
         """The same edits, painted on another device."""
-        moved = {name: getattr(self, name).to(device) for name in ("scenes", "target_scenes", "reference_scenes", "held_out_phrasing")}
-        return replace(self, **moved)
+        names = ("scenes", "target_scenes", "reference_scenes", "held_out_phrasing")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def keeping(self, source: Tensor, target: Tensor) -> "Edits":
         """Hand over pictures that are painted already: cached_property keeps its values in __dict__."""
@@ -115,7 +122,7 @@ class Edits:
         return self.held_out_phrasing | self.held_out_colors
 
     def answers(self, i: int) -> Tensor:
-        """(k, 3, size, size): the requested result of edit i, the unchanged picture, then every other legal answer."""
+        """(k, 3, size, size) for edit i: the result asked for, the unchanged picture, other legal answers."""
         return paint(self._answers(i)[1], self.size)
 
     def answer_names(self, i: int) -> list[str]:
@@ -123,14 +130,15 @@ class Edits:
         return self._answers(i)[0]
 
     def side_effects(self, i: int) -> dict[str, Tensor]:
-        """Attribute -> (3, size, size): the requested result in which an attribute that nobody asked to change changed, too."""
+        """Attribute -> (3, size, size): the requested result, but with that attribute changed unasked."""
         self._check_truth(i)
         names, slips = answers.side_effects(self.requests[i], self.target_scenes[i])
         return dict(zip(names, paint(slips, self.size), strict=True)) if names else {}
 
     def _answers(self, i):
         self._check_truth(i)
-        return answers.legal(self.requests[i], self.scenes[i], self.target_scenes[i], self.reference_scenes[i])
+        scenes = self.scenes[i], self.target_scenes[i], self.reference_scenes[i]
+        return answers.legal(self.requests[i], *scenes)
 
     def _check_truth(self, i):
         if self.requests[i].kind == "ambiguous":

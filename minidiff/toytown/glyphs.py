@@ -1,4 +1,4 @@
-"""The writing on the signs: a bitmap font of Latin capitals, digits and about 100 Chinese characters, 8 x 8 dots each."""
+"""The writing on the signs: capitals, digits and about 100 Chinese characters, bitmaps of 8 x 8 dots."""
 
 from functools import cache
 from pathlib import Path

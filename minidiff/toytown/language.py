@@ -12,12 +12,14 @@ from minidiff.toytown.scene import COLORS, POSES, SEASONS, STYLES, TIMES, TREES,
 PICTURES = {"plain": ("", "", "a picture of"), "sketch": ("a sketch of", "a pencil sketch of"),
             "blueprint": ("a blueprint of",), "pixel-art": ("a pixel-art picture of", "pixel-art of"),
             "watercolour": ("a watercolour of", "a watercolour painting of")}
-MOMENTS = {"day": ("on {a_season} day", "by day in {season}"), "dusk": ("at dusk in {season}", "on {a_season} evening"),
+MOMENTS = {"day": ("on {a_season} day", "by day in {season}"),
+           "dusk": ("at dusk in {season}", "on {a_season} evening"),
            "night": ("at night in {season}", "on {a_season} night")}
 SENTENCES = ("{picture} {things} {moment}", "{picture} {things}, {moment}", "{moment}, {picture} {things}")
 HELD_OUT_SENTENCES = ("{scene} {moment} with {things}", "{things} in {scene} {moment}")
 
-# Instructions (edits.py) are built from these words too: one vocabulary, so that an editor can start from a caption model.
+# Instructions (instructions.py) are built from these words too: one vocabulary, so that an editor can start
+# from a caption model.
 WORDS = """
 a an the and of in on at by with to from into that says is are it there this but no not as for
 picture scene image photo sketch pencil blueprint pixel-art watercolour painting plain drawing style normal
@@ -35,7 +37,10 @@ VOCABULARY = tuple(dict.fromkeys(WORDS))
 
 
 def captions(scenes: Scenes, seed: int = 0, held_out: bool = False) -> list[str]:
-    """One caption a scene, the same for the same scenes and seed; held_out: in phrasings that training never uses."""
+    """One caption a scene, the same for the same scenes and seed.
+
+    held_out: in phrasings that training never uses.
+    """
     dice = random.Random(seed)
     return [_caption(row, dice, held_out) for row in scenes.rows()]
 
@@ -53,7 +58,9 @@ def place(x: float) -> str:
 def _caption(s, dice, held_out):
     things = [describe(s, dice) for name, describe in DESCRIPTIONS.items() if s[name]]
     dice.shuffle(things)
-    listed = " and ".join([", ".join(things[:-1]), things[-1]] if len(things) > 1 else things) or "an empty meadow"
+    if len(things) > 1:
+        things = [", ".join(things[:-1]), things[-1]]
+    listed = " and ".join(things) or "an empty meadow"
     picture = dice.choice(PICTURES[STYLES[s["style"]]])
     season = SEASONS[s["season"]]
     moment = dice.choice(MOMENTS[TIMES[s["time"]]]).format(season=season, a_season=article(season))
@@ -65,7 +72,8 @@ def _caption(s, dice, held_out):
 def _house(s, dice):
     brick = "brick " if s["house_brick"] and dice.random() < 0.5 else ""
     roof = f" with a {COLORS[s['roof_color']]} roof" if dice.random() < 0.6 else ""
-    return _sized(s, "house", f"{COLORS[s['house_color']]} {brick}house", dice) + roof + _placed(s, "house", dice)
+    house = _sized(s, "house", f"{COLORS[s['house_color']]} {brick}house", dice)
+    return house + roof + _placed(s, "house", dice)
 
 
 def _tree(s, dice):
@@ -90,7 +98,8 @@ def _fence(s, dice):
     return "a fence"
 
 
-DESCRIPTIONS = {"house": _house, "tree": _tree, "person": _person, "car": _car, "sign": _sign, "fence": _fence}
+DESCRIPTIONS = {"house": _house, "tree": _tree, "person": _person, "car": _car, "sign": _sign,
+                "fence": _fence}
 
 
 def _sized(s, name, words, dice):

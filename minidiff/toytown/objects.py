@@ -1,7 +1,8 @@
 """The five things that stand in Toytown, each a function (s, canvas, light) -> Layer.
 
-`s` holds the scene's columns as (n, 1, 1, 1), `light` (n, 3, 1, 1) is the colour of the daylight: a lamp keeps its own.
-An object is drawn back to front in its own frame: x around the middle, y upwards from the baseline, both in object sizes.
+`s` holds the scene's columns as (n, 1, 1, 1), `light` (n, 3, 1, 1) is the colour of the daylight: a lamp has
+its own. An object is drawn back to front in its own frame, x round its middle and y up from its baseline, in
+object sizes.
 """
 
 import torch
@@ -30,7 +31,7 @@ class Layer:
         self.light = light
 
     def add(self, cover, color, glows=False):
-        """Lay a colour, (3,) numbers or (n, 3, 1, 1), over what is there; only what glows ignores the light."""
+        """Lay a colour, (3,) numbers or (n, 3, 1, 1), over what is there; what glows ignores the light."""
         color = torch.as_tensor(color, device=self.rgba.device)
         color = color.view(1, 3, 1, 1) if color.ndim == 1 else color
         if self.light is not None and not glows:
@@ -50,7 +51,7 @@ def shadow(layer, canvas, x, y, wide):
 
 
 def house(s, canvas, light):
-    """Walls (plain or brick), a gable roof with eaves, a chimney, a door with a knob, two windows that shine at night."""
+    """Walls, plain or brick, a gable roof with eaves, a chimney, a door with a knob, two windows."""
     layer = Layer(len(s.house_x), canvas, light)
     x, y, u = s.house_x, s.house_y, s.house_size
     wall, roof = colors_of(s.house_color), colors_of(s.roof_color)
@@ -66,19 +67,27 @@ def house(s, canvas, light):
     layer.add(walls * mortar * 0.45 * s.house_brick, 0.55 * wall + 0.20)
     layer.add(canvas.box(right - 0.045 * u, right, eaves, y) * 0.20, (0.0, 0.0, 0.1))
     layer.add(canvas.box(left, right, eaves, eaves + 0.014 * u) * 0.35, (0.0, 0.0, 0.1))
-    layer.add(canvas.wedge(x, y - 0.40 * u, eaves, 0 * u, 0.18 * u), roof)
-    layer.add(canvas.wedge(x, y - 0.40 * u, eaves, 0 * u, 0.18 * u) * canvas.span_y(eaves - 0.022 * u, eaves) * 0.35, 0.4 * roof)
+    gable = canvas.wedge(x, y - 0.40 * u, eaves, 0 * u, 0.18 * u)
+    layer.add(gable, roof)
+    layer.add(gable * canvas.span_y(eaves - 0.022 * u, eaves) * 0.35, 0.4 * roof)
     snowy = (s.season == WINTER).float()
     layer.add(canvas.wedge(x, y - 0.405 * u, y - 0.33 * u, 0.004 * u, 0.072 * u) * snowy, (0.97, 0.98, 1.0))
     layer.add(canvas.box(x - 0.035 * u, x + 0.035 * u, y - 0.125 * u, y), (0.36, 0.22, 0.15))
     layer.add(canvas.circle(x + 0.020 * u, y - 0.06 * u, 0.008 * u), (0.93, 0.80, 0.35))
-    is_day = (s.time == 0).float()
-    pane = is_day * torch.tensor(GLASS, device=x.device).view(1, 3, 1, 1) * light + (1 - is_day) * torch.tensor(LAMP, device=x.device).view(1, 3, 1, 1)
-    for side in (-0.092, 0.092):
-        middle = x + side * u
-        layer.add(canvas.box(middle - 0.036 * u, middle + 0.036 * u, y - 0.165 * u, y - 0.085 * u), (0.98, 0.97, 0.94))
-        layer.add(canvas.box(middle - 0.026 * u, middle + 0.026 * u, y - 0.155 * u, y - 0.095 * u), pane, glows=True)
+    _windows(layer, s, canvas, light)
     return layer
+
+
+def _windows(layer, s, canvas, light):
+    """Two windows, white-framed: glass by day, lamplight after it."""
+    y, u = s.house_y, s.house_size
+    is_day = (s.time == TIMES.index("day")).float()
+    glass, lamp = (torch.tensor(color, device=y.device).view(1, 3, 1, 1) for color in (GLASS, LAMP))
+    pane = is_day * glass * light + (1 - is_day) * lamp
+    for side in (-0.092, 0.092):
+        x = s.house_x + side * u
+        layer.add(canvas.box(x - 0.036 * u, x + 0.036 * u, y - 0.165 * u, y - 0.085 * u), (0.98, 0.97, 0.94))
+        layer.add(canvas.box(x - 0.026 * u, x + 0.026 * u, y - 0.155 * u, y - 0.095 * u), pane, glows=True)
 
 
 def _stagger(x, course, period):
@@ -88,7 +97,7 @@ def _stagger(x, course, period):
 
 
 def tree(s, canvas, light):
-    """Round trees blossom, turn orange and carry snow with the season; pines stay green and are only dusted."""
+    """Round trees blossom, turn orange and carry snow with the season; pines stay green, dusted in winter."""
     layer = Layer(len(s.tree_x), canvas, light)
     x, y, u = s.tree_x, s.tree_y, s.tree_size
     pine = (s.tree_kind == TREES.index("pine")).float()
@@ -101,8 +110,10 @@ def tree(s, canvas, light):
     layer.add(canvas.circle(x + 0.045 * u, y - 0.165 * u, 0.045 * u) * (1 - pine) * 0.30, leaves * 0.5)
     snowy = pine * (s.season == WINTER).float()
     for top, bottom, wide in ((0.235, 0.06, 0.115), (0.315, 0.145, 0.092), (0.39, 0.235, 0.066)):
-        layer.add(canvas.wedge(x, y - top * u, y - bottom * u, 0 * u, wide * u) * pine, needles * (0.9 + 1.3 * (top - 0.235)))
-        layer.add(canvas.wedge(x, y - top * u, y - (top - 0.05) * u, 0 * u, 0.31 * wide * u) * snowy, (0.95, 0.97, 1.0))
+        storey = canvas.wedge(x, y - top * u, y - bottom * u, 0 * u, wide * u)
+        layer.add(storey * pine, needles * (0.9 + 1.3 * (top - 0.235)))
+        snow = canvas.wedge(x, y - top * u, y - (top - 0.05) * u, 0 * u, 0.31 * wide * u)
+        layer.add(snow * snowy, (0.95, 0.97, 1.0))
     return layer
 
 
@@ -113,7 +124,8 @@ def joints(s):
     return {
         "head": (x, y - 0.205 * u), "neck": (x, y - 0.170 * u), "hip": (x, y - 0.090 * u),
         "left_hand": (x - (0.052 + 0.012 * walking) * u, y - (0.095 + 0.010 * walking) * u),
-        "right_hand": (x + (0.052 + 0.018 * waving + 0.012 * walking) * u, y - (0.095 + 0.130 * waving + 0.010 * walking) * u),
+        "right_hand": (x + (0.052 + 0.018 * waving + 0.012 * walking) * u,
+                       y - (0.095 + 0.130 * waving + 0.010 * walking) * u),
         "left_foot": (x - (0.020 + 0.026 * walking) * u, y - 0.008 * u),
         "right_foot": (x + (0.020 + 0.026 * walking) * u, y - 0.008 * u),
     }
@@ -128,27 +140,30 @@ def person(s, canvas, light):
     for foot in ("left_foot", "right_foot"):
         layer.add(canvas.stroke(x + 0.4 * (at[foot][0] - x), at["hip"][1], *at[foot], 0.0165 * u), TROUSERS)
     for side, hand in ((-1, "left_hand"), (1, "right_hand")):
-        layer.add(canvas.stroke(x + side * 0.030 * u, at["neck"][1] + 0.015 * u, *at[hand], 0.0145 * u), jacket * 0.82)
+        arm = canvas.stroke(x + side * 0.030 * u, at["neck"][1] + 0.015 * u, *at[hand], 0.0145 * u)
+        layer.add(arm, jacket * 0.82)
         layer.add(canvas.circle(*at[hand], 0.0135 * u), SKIN)
     layer.add(canvas.rounded(x - 0.039 * u, x + 0.039 * u, y - 0.176 * u, y - 0.078 * u, 0.018 * u), jacket)
     layer.add(canvas.box(x - 0.004 * u, x + 0.004 * u, y - 0.172 * u, y - 0.08 * u) * 0.4, jacket * 0.4)
     layer.add(canvas.circle(*at["head"], 0.034 * u), SKIN)
-    layer.add(canvas.circle(x, at["head"][1] - 0.006 * u, 0.036 * u) * canvas.span_y(y - 1, at["head"][1] - 0.008 * u), HAIR)
+    above_brow = canvas.span_y(y - 1, at["head"][1] - 0.008 * u)
+    layer.add(canvas.circle(x, at["head"][1] - 0.006 * u, 0.036 * u) * above_brow, HAIR)
     return layer
 
 
 def car(s, canvas, light):
-    """Body, cabin with two windows, wheels with hubs; at night the headlight throws a beam."""
+    """Body, cabin with two windows, wheels with hubs; the headlight is on at night."""
     layer = Layer(len(s.car_x), canvas, light)
     x, y, u = s.car_x, s.car_y, s.car_size
     ahead = (2 * s.car_direction - 1) * u                       # one object size, in the direction of travel
     paint = colors_of(s.car_color)
     shadow(layer, canvas, x, y - 0.004, 0.15 * u)
-    layer.add(canvas.wedge(x - 0.012 * ahead, y - 0.150 * u, y - 0.085 * u, 0.052 * u, 0.092 * u), paint * 0.9)
-    for near, far in ((-0.066, -0.018), (-0.006, 0.046)):
-        edge = canvas.wedge(x - 0.012 * ahead, y - 0.138 * u, y - 0.09 * u, 0.048 * u, 0.078 * u)
-        low, high = torch.minimum(x + near * ahead, x + far * ahead), torch.maximum(x + near * ahead, x + far * ahead)
-        layer.add(edge * canvas.span_x(low, high), GLASS)
+    cabin = x - 0.012 * ahead
+    layer.add(canvas.wedge(cabin, y - 0.150 * u, y - 0.085 * u, 0.052 * u, 0.092 * u), paint * 0.9)
+    glass = canvas.wedge(cabin, y - 0.138 * u, y - 0.09 * u, 0.048 * u, 0.078 * u)
+    for rear, front in ((-0.066, -0.018), (-0.006, 0.046)):
+        ends = x + rear * ahead, x + front * ahead
+        layer.add(glass * canvas.span_x(torch.minimum(*ends), torch.maximum(*ends)), GLASS)
     layer.add(canvas.rounded(x - 0.145 * u, x + 0.145 * u, y - 0.095 * u, y - 0.025 * u, 0.024 * u), paint)
     layer.add(canvas.box(x - 0.135 * u, x + 0.135 * u, y - 0.050 * u, y - 0.036 * u) * 0.35, paint * 0.3)
     for side in (-0.082, 0.082):
@@ -160,7 +175,7 @@ def car(s, canvas, light):
 
 
 def sign(s, canvas, light):
-    """A board on two posts; the writing is a bitmap whose dots are 1/64 of the picture, so 64x64 shows it sharp."""
+    """A board on two posts; the writing's dots are 1/64 of the picture, so that 64x64 shows it sharp."""
     layer = Layer(len(s.sign_x), canvas, light)
     x, y = s.sign_x, s.sign_y
     top, bottom = y - 17 * PIXEL, y - 6 * PIXEL
@@ -179,7 +194,7 @@ def _writing(text):
     """(n, 3) character numbers -> the line of text as (n, 8, 24) dots and its width (n,) in dots."""
     blank = torch.zeros(1, 8, 8, dtype=torch.bool)
     alphabet = torch.cat([blank, bitmaps()]).to(text.device)
-    advance = torch.cat([torch.zeros(1, dtype=torch.long), torch.as_tensor(widths()).long()]).to(text.device)[text]
+    advance = torch.cat([torch.zeros(1, dtype=torch.long), widths()]).to(text.device)[text]
     starts = advance.cumsum(1) - advance                                                   # (n, 3)
     line = torch.zeros(len(text), 8, 32, dtype=torch.bool, device=text.device)
     column = starts[:, :, None] + torch.arange(8, device=text.device)                      # (n, 3, 8)

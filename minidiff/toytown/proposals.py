@@ -11,9 +11,9 @@ from minidiff.toytown.paint import change, paint_pairs, visibility, visibility_p
 from minidiff.toytown.requests import Request, requests_of
 from minidiff.toytown.scene import OBJECTS, Scenes, has_held_out
 
-SEEN, NAMED, READ = 1 / 3, 1 / 2, 0.9                           # visible shares: of everything, of what is named, of writing
-SMALLEST_REGION = 12                                            # pixels, in a picture of 64x64, that change by
-VISIBLE = 0.1                                                   # at least: 13 steps of 255
+SEEN, NAMED, READ = 1 / 3, 1 / 2, 0.9                   # visible shares: of all, of what is named, of writing
+SMALLEST_REGION = 12                                    # pixels, in a picture of 64x64, that change by
+VISIBLE = 0.1                                           # at least: 13 steps of 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Proposals:
 
     source: Scenes
     target: Scenes
-    reference: Scenes                                           # image 2, for the requests of kind "combine"
+    reference: Scenes                                   # image 2, for the requests of kind "combine"
     requests: tuple[Request, ...]
 
     def __len__(self):
@@ -30,17 +30,19 @@ class Proposals:
 
     def __getitem__(self, rows: Tensor) -> "Proposals":
         rows = rows.cpu()
-        return Proposals(self.source[rows], self.target[rows], self.reference[rows], tuple(self.requests[i] for i in rows.tolist()))
+        requests = tuple(self.requests[i] for i in rows.tolist())
+        return Proposals(self.source[rows], self.target[rows], self.reference[rows], requests)
 
     @staticmethod
     def cat(parts) -> "Proposals":
         """Several batches as one."""
-        scenes = [Scenes.cat(getattr(part, name) for part in parts) for name in ("source", "target", "reference")]
+        names = ("source", "target", "reference")
+        scenes = [Scenes.cat(getattr(part, name) for part in parts) for name in names]
         return Proposals(*scenes, tuple(request for part in parts for request in part.requests))
 
 
 def propose(kinds: list[str], source: Scenes, reference: Scenes, dice: Dice) -> tuple[Tensor, Proposals]:
-    """One request of the kind given for each scene -> (the rows where the kind is possible, their proposals)."""
+    """One request of its kind for each scene -> (the rows where that kind is possible, their proposals)."""
     rows, requests = [], []
     for kind in dict.fromkeys(kinds):
         of_kind = torch.tensor([row for row, other in enumerate(kinds) if other == kind])
@@ -49,16 +51,17 @@ def propose(kinds: list[str], source: Scenes, reference: Scenes, dice: Dice) -> 
         requests += [request for request in chosen if request]
     rows = torch.tensor(rows, dtype=torch.long)
     source, reference = source[rows], reference[rows]
-    return rows, Proposals(source, _carry_out_all(requests, source, reference, dice), reference, tuple(requests))
+    target = _carry_out_all(requests, source, reference, dice)
+    return rows, Proposals(source, target, reference, tuple(requests))
 
 
 def _choose(requests, source, reference, generator):
-    """For each scene one of the requests that are possible there, or None: each verb equally often, then each of its requests."""
-    can = torch.stack([possible(request, source, reference) for request in requests], 1).cpu()         # (n, k)
+    """For each scene one of the requests possible there, or None: first a verb, then one of its requests."""
+    can = torch.stack([possible(request, source, reference) for request in requests], 1).cpu()      # (n, k)
     verbs = [request.verb for request in requests]
-    same_verb = torch.tensor([[a == b for b in verbs] for a in verbs])                                 # (k, k)
-    rivals = can.float() @ same_verb.float()                                               # possible ones of the same verb
-    rare = torch.tensor([0.2 if verb == "add fence" else 1.0 for verb in verbs])           # a fence is one thing among six
+    same_verb = torch.tensor([[a == b for b in verbs] for a in verbs])                              # (k, k)
+    rivals = can.float() @ same_verb.float()                                # possible ones of the same verb
+    rare = torch.tensor([0.2 if verb == "add fence" else 1.0 for verb in verbs])    # one thing among six
     weights = torch.where(can, rare / rivals.clamp(min=1), 0.0)
     none = ~can.any(1)
     weights[none] = 1.0
@@ -76,7 +79,7 @@ def _carry_out_all(requests, source, reference, dice):
 
 
 def fair(proposals: Proposals, held_out: bool) -> Tensor:
-    """bool (n,): is everything seen, before and after, and what is named seen well? Measured at 32x32.
+    """bool (n,): is everything seen, before and after, and is what is named seen well? Measured at 32x32.
 
     So nothing is revealed of which less than a third was visible, and nothing is hidden almost wholly.
     held_out: may a target wear a colour of HELD_OUT?
@@ -102,8 +105,8 @@ def _needed(requests, names):
 
 
 def large_enough(proposals: Proposals) -> tuple[Tensor, Tensor, Tensor]:
-    """(does it visibly change at least SMALLEST_REGION pixels, bool (n,); the source painted at 64x64; the target)."""
+    """(do at least SMALLEST_REGION pixels change visibly, bool (n,); source and target, painted at 64x64)."""
     source, target = paint_pairs(proposals.source, proposals.target)
     pixels = change(source, target, VISIBLE).sum((1, 2, 3))
-    boundless = torch.tensor([request.kind == "ambiguous" for request in proposals.requests], device=pixels.device)
-    return (pixels >= SMALLEST_REGION) | boundless, source, target
+    no_truth = torch.tensor([request.kind == "ambiguous" for request in proposals.requests])
+    return (pixels >= SMALLEST_REGION) | no_truth.to(pixels.device), source, target

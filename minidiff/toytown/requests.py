@@ -1,19 +1,23 @@
-"""What can be asked for in Toytown: every request of the edit grammar, still without its values (which colour, which text).
+"""What can be asked for in Toytown: every request of the edit grammar, but for its values (which colour).
 
-A request names what it touches; the pair of scenes, before and after, holds the rest. instructions.py puts it into words.
+A request names what it touches; the pair of scenes, before and after, holds the rest. instructions.py puts it
+into words.
 """
 
 from dataclasses import dataclass
+from itertools import permutations
 
 from minidiff.toytown.scene import OBJECTS
 
-COLOR_OF = {"house": "house_color", "person": "jacket_color", "car": "car_color"}          # "the red one" means this column
-OWNER = {"house_color": "house", "roof_color": "house", "jacket_color": "person", "car_color": "car", "sign_text": "sign"}
 COLUMNS = ("house_color", "roof_color", "jacket_color", "car_color")
-PLACES = {"left": 13 / 64, "middle": 32 / 64, "right": 51 / 64}                            # x of what is added or moved
+COLOR_OF = {"house": "house_color", "person": "jacket_color", "car": "car_color"}  # "make it red" means this
+OWNER = {"house_color": "house", "roof_color": "house", "jacket_color": "person", "car_color": "car",
+         "sign_text": "sign"}
+PLACES = {"left": 13 / 64, "middle": 32 / 64, "right": 51 / 64}                    # x of what is added, moved
 RELATIONS = ("left of", "right of", "behind", "in front of")
 
-KINDS = ("recolour", "add", "remove", "replace", "move", "resize", "season", "time", "style", "text", "combine", "relational")
+KINDS = ("recolour", "add", "remove", "replace", "move", "resize", "season", "time", "style", "text",
+         "combine", "relational")
 CLASSES = {"appearance": KINDS[:6], "semantic": KINDS[6:9], "text": ("text",), "multi-image": ("combine",),
            "relational": ("relational",), "ambiguous": ("ambiguous",)}
 
@@ -61,8 +65,9 @@ class Request:
 
     def names_in_reference(self) -> tuple[str, ...]:
         """The objects that its instruction names in image 2."""
-        name = {"combine colour": OWNER.get(self.other), "combine look": self.subject, "combine add": self.subject}.get(self.verb)
-        return (name,) if name else ()
+        if self.verb == "combine colour":
+            return (OWNER[self.other],)
+        return (self.subject,) if self.verb in ("combine look", "combine add") else ()
 
 
 def _every_request():
@@ -72,7 +77,8 @@ def _every_request():
     for name in OBJECTS:
         yield from (Request("add", name, how=place) for place in PLACES)
         yield from (Request("move", name, how=place) for place in PLACES)
-        yield from (Request("replace", name, other) for other in OBJECTS if other != name and (name, other) != ("car", "house"))
+        others = [other for other in OBJECTS if other != name and (name, other) != ("car", "house")]
+        yield from (Request("replace", name, other) for other in others)
         yield Request("remove", name)
         yield Request("combine look", name)
         yield Request("combine add", name)
@@ -81,11 +87,10 @@ def _every_request():
     yield from (Request("season", "season"), Request("time", "time"), Request("style", "style"))
     yield from (Request("text", "sign_text"), Request("combine style", "style"), Request("ambiguous"))
     yield from (Request("combine colour", column, other) for column in COLUMNS for other in COLUMNS)
-    for name in OBJECTS:
-        for landmark in OBJECTS:
-            if name != landmark:
-                yield from (Request("relational remove", name, landmark, how) for how in RELATIONS)
-                yield from (Request("relational recolour", name, landmark, how) for how in RELATIONS if name in COLOR_OF)
+    for name, landmark in permutations(OBJECTS, 2):
+        yield from (Request("relational remove", name, landmark, how) for how in RELATIONS)
+        if name in COLOR_OF:
+            yield from (Request("relational recolour", name, landmark, how) for how in RELATIONS)
 
 
 REQUESTS = tuple(_every_request())

@@ -19,18 +19,19 @@ COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black"
 OBJECTS = ("house", "tree", "person", "car", "sign")
 TREES = ("round", "pine")
 POSES = ("standing", "waving", "walking")
-PIXEL = 1 / 64                                                  # signs sit on this grid, so that they stay sharp at 64x64
+PIXEL = 1 / 64                                                  # signs sit on this grid: sharp at 64x64
 
 # Never together in a training scene: what a network does with them shows whether it composes or remembers.
 HELD_OUT = {"car_color": "purple", "house_color": "orange", "roof_color": "yellow", "jacket_color": "green"}
 
 # width and height of each object at size 1, the shares that its painter fills
-EXTENT = {"house": (0.36, 0.42), "tree": (0.26, 0.40), "person": (0.15, 0.25), "car": (0.30, 0.16), "sign": (0.36, 0.28)}
+EXTENT = {"house": (0.36, 0.42), "tree": (0.26, 0.40), "person": (0.15, 0.25), "car": (0.30, 0.16),
+          "sign": (0.36, 0.28)}
 
-# the columns that say what an object looks like; with its x and y they are all that its painter reads, but for season and time
-LOOKS = {"house": ("house_size", "house_color", "house_brick", "roof_color"), "tree": ("tree_size", "tree_kind"),
-         "person": ("person_size", "person_pose", "jacket_color"), "car": ("car_size", "car_color", "car_direction"),
-         "sign": ("sign_size", "sign_text")}
+# the columns that say what an object looks like: with its x and y, season and time, all its painter reads
+LOOKS = {"house": ("house_size", "house_color", "house_brick", "roof_color"),
+         "tree": ("tree_size", "tree_kind"), "person": ("person_size", "person_pose", "jacket_color"),
+         "car": ("car_size", "car_color", "car_direction"), "sign": ("sign_size", "sign_text")}
 BACKDROP = ("horizon", "hill_phase", "hill_height", "sun_x", "sun_y", "cloud_x", "fence")
 
 
@@ -52,7 +53,7 @@ class Scenes:
     sun_y: Tensor
     cloud_x: Tensor
     fence: Tensor
-    house: Tensor                                               # 1 = present; the same for the other four objects
+    house: Tensor                                               # 1 = present; so for the other four objects
     house_x: Tensor
     house_y: Tensor
     house_size: Tensor
@@ -80,7 +81,7 @@ class Scenes:
     sign_x: Tensor
     sign_y: Tensor
     sign_size: Tensor                                           # always 1: a sign that shrinks cannot be read
-    sign_text: Tensor                                           # (n, 3) 1 + index into CHARACTERS, 0 = no character
+    sign_text: Tensor                                           # (n, 3) 1 + index into CHARACTERS, 0 = none
 
     def __len__(self):
         return len(self.season)
@@ -104,7 +105,8 @@ class Scenes:
         columns = {}
         for name, value in changes.items():
             column = getattr(self, name)
-            columns[name] = torch.as_tensor(value, dtype=column.dtype, device=column.device).expand_as(column).clone()
+            value = torch.as_tensor(value, dtype=column.dtype, device=column.device)
+            columns[name] = value.expand_as(column).clone()
         return replace(self, **columns)
 
     def to(self, device) -> "Scenes":
@@ -119,12 +121,12 @@ class Scenes:
     @staticmethod
     def cat(parts) -> "Scenes":
         """Several batches of scenes as one."""
-        parts = list(parts)
-        return Scenes(**{name: torch.cat([getattr(part, name) for part in parts]) for name in parts[0].columns()})
+        columns = [part.columns() for part in parts]
+        return Scenes(**{name: torch.cat([part[name] for part in columns]) for name in columns[0]})
 
 
 def scenes(n: int, seed: int, held_out: bool = False) -> Scenes:
-    """Draw n scenes, the same for the same seed, in each of which every object is at least about a third visible.
+    """Draw n scenes, the same for the same seed; at least about a third of every object can be seen.
 
     held_out: also allow the colours of HELD_OUT, which training scenes never have.
     """
@@ -142,7 +144,8 @@ def scenes(n: int, seed: int, held_out: bool = False) -> Scenes:
 
 def has_held_out(scenes: Scenes) -> Tensor:
     """bool (n,): does a visible object wear a colour that training never showed on it?"""
-    shows = {"car_color": scenes.car, "house_color": scenes.house, "roof_color": scenes.house, "jacket_color": scenes.person}
+    shows = {"car_color": scenes.car, "house_color": scenes.house, "roof_color": scenes.house,
+             "jacket_color": scenes.person}
     found = torch.zeros(len(scenes), dtype=torch.bool, device=scenes.season.device)
     for name, color in HELD_OUT.items():
         found |= (getattr(scenes, name) == COLORS.index(color)) & (shows[name] == 1)
@@ -150,20 +153,24 @@ def has_held_out(scenes: Scenes) -> Tensor:
 
 
 def crowding(scenes: Scenes) -> Tensor:
-    """(n,) the largest share of any object's bounding box that the boxes in front of it cover (overlaps add up)."""
+    """(n,) the largest share of an object's bounding box that the boxes in front cover (overlaps add up)."""
     worst = torch.zeros(len(scenes))
     for back in OBJECTS:
-        left, right, top, bottom = bounding_box(scenes, back)
         covered = torch.zeros(len(scenes))
         for front in OBJECTS:
             in_front = getattr(scenes, front + "_y") > getattr(scenes, back + "_y")
-            other_left, other_right, other_top, other_bottom = bounding_box(scenes, front)
-            wide = (torch.minimum(right, other_right) - torch.maximum(left, other_left)).clamp(min=0)
-            high = (torch.minimum(bottom, other_bottom) - torch.maximum(top, other_top)).clamp(min=0)
-            share = wide * high / ((right - left) * (bottom - top))
+            share = _share_covered(bounding_box(scenes, back), bounding_box(scenes, front))
             covered += share * in_front * getattr(scenes, front) * getattr(scenes, back)
         worst = torch.maximum(worst, covered)
     return worst
+
+
+def _share_covered(box, other):
+    """(n,) the share of a box that lies in the other; both (left, right, top, bottom)."""
+    (left, right, top, bottom), (other_left, other_right, other_top, other_bottom) = box, other
+    wide = (torch.minimum(right, other_right) - torch.maximum(left, other_left)).clamp(min=0)
+    high = (torch.minimum(bottom, other_bottom) - torch.maximum(top, other_top)).clamp(min=0)
+    return wide * high / ((right - left) * (bottom - top))
 
 
 def bounding_box(scenes: Scenes, name: str):
@@ -178,7 +185,8 @@ def _draw(n, generator, held_out):
         return low + (high - low) * torch.rand(n, generator=generator)
 
     def choice(weights):
-        return torch.multinomial(torch.tensor(weights, dtype=torch.float32), n, replacement=True, generator=generator)
+        weights = torch.tensor(weights, dtype=torch.float32)
+        return torch.multinomial(weights, n, replacement=True, generator=generator)
 
     def color(name):
         return choice([float(held_out or HELD_OUT[name] != color) for color in COLORS])
@@ -186,9 +194,9 @@ def _draw(n, generator, held_out):
     def on_grid(values):
         return (values / PIXEL).round() * PIXEL
 
-    present = {name: choice([1 - p, p]) for name, p in
-               {"house": 0.7, "tree": 0.7, "person": 0.6, "car": 0.7, "sign": 0.5}.items()}
-    places = torch.rand(n, 4, generator=generator).argsort(1)   # house, tree, person, sign share four plots of land
+    shares = {"house": 0.7, "tree": 0.7, "person": 0.6, "car": 0.7, "sign": 0.5}
+    present = {name: choice([1 - share, share]) for name, share in shares.items()}
+    places = torch.rand(n, 4, generator=generator).argsort(1)   # house, tree, person, sign share four plots
     plot = (0.14 + 0.24 * places).unbind(1)
     return Scenes(
         season=choice([1.0] * 4), time=choice([0.5, 0.25, 0.25]), style=choice([0.6, 0.1, 0.1, 0.1, 0.1]),
@@ -203,7 +211,8 @@ def _draw(n, generator, held_out):
         car_x=uniform(0.16, 0.84), car_y=uniform(0.86, 0.93), car_size=uniform(0.85, 1.15),
         car_color=color("car_color"), car_direction=choice([0.5, 0.5]),
         sign_x=on_grid(plot[3] + uniform(-0.05, 0.05)).clamp(0.1875, 0.8125),
-        sign_y=on_grid(uniform(0.66, 0.75)), sign_size=torch.ones(n), sign_text=draw_text(n, generator), **present)
+        sign_y=on_grid(uniform(0.66, 0.75)), sign_size=torch.ones(n), sign_text=draw_text(n, generator),
+        **present)
 
 
 def draw_text(n, generator):

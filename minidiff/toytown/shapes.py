@@ -11,8 +11,8 @@ from torch import Tensor
 class Canvas:
     """A grid of pixels: x (n|1, 1, 1, W) and y (n|1, 1, H, 1) are pixel centres, `pixel` is one pixel's side.
 
-    All arguments of the shapes are numbers or (n, 1, 1, 1) tensors in the same unit; every result is (n|1, 1, H, W)
-    or, where a shape does not depend on one direction, smaller and ready to broadcast.
+    All arguments of the shapes are numbers or (n, 1, 1, 1) tensors in the same unit; every result is
+    (n|1, 1, H, W) or, where a shape does not depend on one direction, smaller and ready to broadcast.
     """
 
     def __init__(self, x: Tensor, y: Tensor, pixel: float):
@@ -33,14 +33,16 @@ class Canvas:
     def span_x(self, left, right):
         """Exact share of each pixel's width between left and right."""
         half = self.pixel / 2
-        ends = (self.x + half).minimum(_tensor(right, self.x)) - (self.x - half).maximum(_tensor(left, self.x))
-        return ends.clamp(min=0) / self.pixel
+        last = (self.x + half).minimum(_tensor(right, self.x))
+        first = (self.x - half).maximum(_tensor(left, self.x))
+        return (last - first).clamp(min=0) / self.pixel
 
     def span_y(self, top, bottom):
         """Exact share of each pixel's height between top and bottom."""
         half = self.pixel / 2
-        ends = (self.y + half).minimum(_tensor(bottom, self.y)) - (self.y - half).maximum(_tensor(top, self.y))
-        return ends.clamp(min=0) / self.pixel
+        last = (self.y + half).minimum(_tensor(bottom, self.y))
+        first = (self.y - half).maximum(_tensor(top, self.y))
+        return (last - first).clamp(min=0) / self.pixel
 
     def box(self, left, right, top, bottom):
         """An axis-aligned box, exact."""
@@ -51,7 +53,7 @@ class Canvas:
         return self.inside(torch.hypot(self.x - x, self.y - y) - radius)
 
     def ellipse(self, x, y, wide, high):
-        """An ellipse with half axes wide and high; the distance is exact on the edge and close to it near by."""
+        """An ellipse with half axes wide and high; its distance is exact on the edge and good near it."""
         across, down = (self.x - x) / wide, (self.y - y) / high
         length = torch.hypot(across, down)
         slope = torch.hypot(across / wide, down / high) / length.clamp(min=1e-6)
@@ -65,7 +67,7 @@ class Canvas:
         return self.inside(outside + torch.maximum(across, down).clamp(max=0) - radius)
 
     def wedge(self, x, top, bottom, wide_top, wide_bottom):
-        """A symmetric trapezium around x with half widths wide_top and wide_bottom; wide_top 0 is a triangle."""
+        """A symmetric trapezium round x of half widths wide_top and wide_bottom: 0 makes a triangle."""
         high = bottom - top
         lean = (wide_bottom - wide_top) / high
         half = wide_top + lean * (self.y - top)
@@ -92,7 +94,7 @@ class Canvas:
         return self.inside(_to_stripe(self.x + self.y, period, width, 0.0) / 2**0.5)
 
     def bitmap(self, bits, left, top, cell):
-        """Black-and-white pictures (n, h, w) whose dots are `cell` wide, exact: down-cover @ bits @ across-cover."""
+        """Pictures of dots (n, h, w), each `cell` wide, exact: down-cover @ bits @ across-cover."""
         across = torch.arange(bits.shape[2], device=bits.device).view(1, 1, -1, 1) * cell
         down = torch.arange(bits.shape[1], device=bits.device).view(1, -1, 1, 1) * cell
         across_cover = self.span_x(left + across, left + across + cell)                    # (n, 1, w, W)

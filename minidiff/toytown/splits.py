@@ -1,4 +1,4 @@
-"""The frozen splits: the very scenes and edits on which every figure of minidiff is measured, stored as numbers and words.
+"""The frozen splits: the scenes and edits on which all figures here are measured, as numbers and words.
 
     test = load_split("test")
     paint(test.scenes), test.captions              # 512 scenes
@@ -39,17 +39,21 @@ class Split:
         return has_held_out(self.scenes)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All numbers by name, as they are stored: categories in one byte; of image 2 only those that are used."""
+        """All numbers by name, as they are stored: categories in one byte, image 2 only where it is used."""
         groups = {"scenes": self.scenes, "source": self.edits.scenes, "target": self.edits.target_scenes,
                   "reference": self.edits.reference_scenes[self.edits.has_reference]}
-        columns = {f"{group}.{name}": column for group, part in groups.items() for name, column in part.columns().items()}
-        columns |= {"held_out_captions": self.held_out_phrasing, "held_out_instructions": self.edits.held_out_phrasing}
-        return {name: value.contiguous() if value.is_floating_point() else value.to(torch.uint8) for name, value in columns.items()}
+        columns = {"held_out_captions": self.held_out_phrasing,
+                   "held_out_instructions": self.edits.held_out_phrasing}
+        for group, part in groups.items():
+            columns |= {f"{group}.{name}": column for name, column in part.columns().items()}
+        return {name: value.contiguous() if value.is_floating_point() else value.to(torch.uint8)
+                for name, value in columns.items()}
 
     def words(self) -> str:
         """All words, as JSON."""
-        requests = [astuple(request) for request in self.edits.requests]
-        return json.dumps({"captions": self.captions, "instructions": self.edits.instruction, "requests": requests}, ensure_ascii=False)
+        words = {"captions": self.captions, "instructions": self.edits.instruction,
+                 "requests": [astuple(request) for request in self.edits.requests]}
+        return json.dumps(words, ensure_ascii=False)
 
     def digest(self) -> str:
         """SHA-256 of all numbers and words."""
@@ -66,7 +70,7 @@ def save_split(split: Split) -> Path:
     path = split_file(split.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     header = json.dumps({"words": split.words(), "sha256": split.digest()}, ensure_ascii=False)
-    write_atomically(path, save(split.tensors(), {"split": header}))       # one key: safetensors stores several in any order
+    write_atomically(path, save(split.tensors(), {"split": header}))    # one key: several have no fixed order
     return path
 
 
@@ -76,16 +80,20 @@ def load_split(name: str, size: int = 64) -> Split:
     Raises ValueError for another name, CheckpointError for a missing or damaged file.
     """
     if name not in NAMES:
-        raise ValueError(f"split is {name!r}: val or test expected (training scenes are drawn, see toytown.scenes)")
+        raise ValueError(f"split is {name!r}: val or test expected (toytown.scenes draws training scenes)")
     path = split_file(name)
     try:
         with safe_open(path, framework="pt") as file:
-            values, header = {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["split"])
+            values = {key: file.get_tensor(key) for key in file.keys()}
+            header = json.loads(file.metadata()["split"])
+        stored = all(value.dtype in (torch.uint8, torch.float32) for value in values.values())
+        intact = stored and _digest(values, header["words"]) == header["sha256"]
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; python -m minidiff.toytown.dataset draws it anew") from None
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        hint = "python -m minidiff.toytown.dataset draws it anew"
+        raise CheckpointError(f"{path}: no such file; {hint}") from None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged, or no split of Toytown ({type(error).__name__})") from None
-    if _digest(values, header["words"]) != header["sha256"]:
+    if not intact:
         raise CheckpointError(f"{path}: damaged: its contents do not match their SHA-256")
     return _unpack(name, values, json.loads(header["words"]), size)
 
@@ -104,7 +112,10 @@ def _unpack(name, values, words, size):
     parts = {group: Scenes(**columns) for group, columns in groups.items()}
     requests = tuple(Request(*fields) for fields in words["requests"])
     flags = {key: values["held_out_" + key].bool() for key in ("captions", "instructions")}
-    batch = Edits(parts["source"], parts["target"], parts["source"], requests, tuple(words["instructions"]), flags["instructions"], size)
-    rows = batch.has_reference.cumsum(0) - 1                    # image 2 is stored only for the edits that have one
-    reference = Scenes.cat([parts["reference"], parts["source"]])[torch.where(batch.has_reference, rows, len(parts["reference"]))]
-    return Split(name, parts["scenes"], tuple(words["captions"]), flags["captions"], replace(batch, reference_scenes=reference))
+    batch = Edits(parts["source"], parts["target"], parts["source"], requests, tuple(words["instructions"]),
+                  flags["instructions"], size)
+    some = parts["reference"]                                   # stored for the edits that have an image 2
+    rows = torch.where(batch.has_reference, batch.has_reference.cumsum(0) - 1, len(some))
+    reference = Scenes.cat([some, parts["source"]])[rows]       # the others get any scene: nobody looks at it
+    batch = replace(batch, reference_scenes=reference)
+    return Split(name, parts["scenes"], tuple(words["captions"]), flags["captions"], batch)

@@ -1,7 +1,8 @@
 """Four ways to redraw a painted picture: sketch, blueprint, pixel-art, watercolour.
 
-Each is a function of (picture (n, 3, H, W) in 0..1, canvas), local and without chance, so that the true result of
-"draw it as a sketch" is known. Distances are in shares of the picture's side: a style looks the same at any size.
+Each is a function of (picture (n, 3, H, W) in 0..1, canvas), local and without chance: the true result of
+"draw it as a sketch" is known. Distances are in shares of the picture's side: a style looks the same at any
+size.
 """
 
 import torch
@@ -27,7 +28,8 @@ def sketch(picture, canvas):
     hatch = diagonal * ((0.62 - gray) / 0.4).clamp(0, 1)
     ink = (1.25 * lines(picture, canvas)).clamp(max=1).maximum(0.45 * hatch)
     wash = paper * (0.60 + 0.40 * smooth(picture, canvas, 1.0))
-    return wash.lerp(torch.tensor([0.22, 0.21, 0.25], device=picture.device).view(1, 3, 1, 1).expand_as(wash), ink)
+    pencil = torch.tensor([0.22, 0.21, 0.25], device=picture.device).view(1, 3, 1, 1)
+    return wash.lerp(pencil.expand_as(wash), ink)
 
 
 def blueprint(picture, canvas):
@@ -36,8 +38,8 @@ def blueprint(picture, canvas):
     gray = picture.mean(1, keepdim=True)
     grid = canvas.stripes_x(8 * PIXEL, 0.5 * PIXEL).maximum(canvas.stripes_y(8 * PIXEL, 0.5 * PIXEL))
     sheet = blue * (0.70 + 0.55 * gray) + 0.07 * grid
-    return sheet.lerp(torch.tensor([0.93, 0.97, 1.0], device=picture.device).view(1, 3, 1, 1).expand_as(sheet),
-                      (1.2 * lines(picture, canvas)).clamp(max=1))
+    white = torch.tensor([0.93, 0.97, 1.0], device=picture.device).view(1, 3, 1, 1)
+    return sheet.lerp(white.expand_as(sheet), (1.2 * lines(picture, canvas)).clamp(max=1))
 
 
 def pixel_art(picture, canvas):
@@ -46,13 +48,16 @@ def pixel_art(picture, canvas):
     high, wide = picture.shape[-2:]
     small = F.avg_pool2d(F.pad(picture, (0, -wide % block, 0, -high % block), mode="replicate"), block)
     vivid = (small - small.mean(1, keepdim=True)) * 1.25 + small.mean(1, keepdim=True)
-    return ((vivid.clamp(0, 1) * 5).round() / 5).repeat_interleave(block, 2).repeat_interleave(block, 3)[..., :high, :wide]
+    six_levels = (vivid.clamp(0, 1) * 5).round() / 5
+    return six_levels.repeat_interleave(block, 2).repeat_interleave(block, 3)[..., :high, :wide]
 
 
 def watercolour(picture, canvas):
     """Soft washes that darken towards their edges, paper that shows through, paler colours."""
     soft = 0.35 * picture + 0.65 * smooth(picture, canvas, 1.0)
-    grain = torch.sin(canvas.x * 61.0 + 2.0 * torch.sin(canvas.y * 43.0)) * torch.sin(canvas.y * 57.0 + 2.0 * torch.sin(canvas.x * 37.0))
+    across = torch.sin(canvas.x * 61.0 + 2.0 * torch.sin(canvas.y * 43.0))
+    down = torch.sin(canvas.y * 57.0 + 2.0 * torch.sin(canvas.x * 37.0))
+    grain = across * down
     pale = 0.16 + 0.84 * soft
     return (pale * (1 - 0.60 * lines(soft, canvas)) + 0.030 * grain).clamp(0, 1)
 

@@ -42,26 +42,31 @@ def mark(path, seconds=SECONDS):
     except Exception as error:
         raise ValueError(f"{path}: not a notebook ({str(error).splitlines()[0][:80]})") from None
     notebook = marking_notebook(read(course_notebooks()[path.name[:2]]), submission)
-    run(notebook, seconds)
+    stopped = run(notebook, seconds) or "its check shows no verdict"
     marks, name, trouble = [], None, None
     for cell in notebook.cells:
         if "exercise" in tags(cell):
             name, trouble = exercise_name(cell), error_of(cell)
         if "check" in tags(cell):
-            reason = trouble or error_of(cell) or f"it ran for more than {seconds} s"
-            found = verdict_of(cell) or {"state": "wrong", "words": reason}
+            found, reason = verdict_of(cell), trouble or error_of(cell)
+            if not found and not reason:
+                reason, stopped = stopped, "not reached: an answer above it ended the run"
+            found = found or {"state": "wrong", "words": reason}
             marks.append(Mark(path, name, found["state"], found["words"]))
     return marks
 
 
 def run(notebook, seconds):
-    """Execute in the folder of the course; a cell that hangs or kills its kernel ends the run, no more."""
+    """Execute in the folder of the course. Returns why a cell ended the run before its end, or None."""
     client = NotebookClient(notebook, timeout=seconds, kernel_name=NATIVE_KERNEL_NAME, allow_errors=True,
                             resources={"metadata": {"path": str(COURSE)}})
     try:
         client.execute()
-    except (CellTimeoutError, DeadKernelError):
-        pass
+    except CellTimeoutError:
+        return f"it ran for more than {seconds} s"
+    except DeadKernelError:
+        return "it killed its kernel"
+    return None
 
 
 def verdict_of(cell):
@@ -70,9 +75,9 @@ def verdict_of(cell):
 
 
 def error_of(cell):
-    """What a cell raised, in a line, or None."""
+    """What a cell raised, in a line, or None; a cell that was interrupted for its time raised nothing."""
     for output in cell.outputs:
-        if output.output_type == "error":
+        if output.output_type == "error" and output.ename != "KeyboardInterrupt":
             return f"the cell raised {output.ename}: {output.evalue}".splitlines()[0]
     return None
 

@@ -1,6 +1,7 @@
 """Run the notebooks from the top and store what they show: `make notebooks`.
 
-`python -m checks.refresh 01 03` does it for some. For whoever changes a notebook or the shipped weights; a notebook that raises is left as it was.
+`python -m checks.refresh 01 03` does it for some. For whoever changes a notebook or the shipped weights; a
+notebook that raises is left as it was.
 """
 
 import sys
