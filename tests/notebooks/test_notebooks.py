@@ -145,7 +145,7 @@ def test_unsolved_its_checks_say_so_and_nothing_else_complains(path):
     notebook = executed(notebook)
     assert not troubles(notebook), "\n\n".join(troubles(notebook))
     for cell, check in zip(by_tag(notebook, "exercise"), by_tag(notebook, "check"), strict=True):
-        verdict, task = verdict_of(check), re.search(r'raise Unsolved\("(.+)"\)', cell.source)[1]
+        verdict, task = verdict_of(check), re.search(r'raise Unsolved\((["\'])(.+)\1\)', cell.source)[2]
         assert verdict, f"{exercise_name(cell)}: its check shows no verdict"
         assert (verdict["exercise"], verdict["state"]) == (exercise_name(cell), "unsolved"), verdict["words"]
         assert verdict["words"] == f"not solved yet: this one is yours to write: {task}."
