@@ -1,6 +1,6 @@
-"""Every legal answer to a request, as (names, scenes): what an editor may have done instead.
+"""Every legal answer to a request, as (names, scenes): success is to be nearest to the requested one.
 
-So success can be told. The first is the requested one, the second the unchanged picture.
+The first is the requested one, the second the unchanged picture, the others what else may have been done.
 """
 
 import torch
@@ -14,6 +14,7 @@ from minidiff.toytown.scene import COLORS, LOOKS, OBJECTS, POSES, SEASONS, STYLE
 
 CATEGORIES = {**dict.fromkeys(COLUMNS, COLORS), "season": SEASONS, "time": TIMES, "style": STYLES,
               "tree_kind": TREES, "person_pose": POSES, "car_direction": ("to the left", "to the right")}
+SEEN = 1e-3                                                     # an eighth of an 8-bit step: less is nothing
 TOLD = 4                                                        # pixels, in a picture of 64x64
 LOOKALIKES = 3                                                  # other writings for each character asked for
 
@@ -29,7 +30,7 @@ def legal(request: Request, source: Scenes, target: Scenes, reference: Scenes) -
     scenes = Scenes.cat(named.values())
     pictures = paint(scenes)
     wanted, unchanged = pictures[:1], pictures[1:2]
-    told = (change(pictures, wanted) & change(unchanged, wanted)).sum((1, 2, 3)) >= TOLD
+    told = (change(pictures, wanted, SEEN) & change(unchanged, wanted, SEEN)).sum((1, 2, 3)) >= TOLD
     told[0] = True
     return [name for name, kept in zip(named, told.tolist(), strict=True) if kept], scenes[told]
 

@@ -21,7 +21,6 @@ from minidiff.toytown.shapes import Canvas
 from minidiff.toytown.styles import restyle
 
 CHUNK_PIXELS = {"cpu": 128 * 64 * 64, "gpu": 4096 * 64 * 64}    # more at once gains no speed, costs memory
-CHANGED = 1e-3                                                  # less is nothing: an eighth of an 8-bit step
 MARGIN = 0.05                                                   # room for a shadow and a waving hand
 
 
@@ -40,7 +39,7 @@ def paint_pairs(source: Scenes, target: Scenes, size: int = 64) -> tuple[Tensor,
     return pairs[0::2], pairs[1::2]
 
 
-def change(source: Tensor, target: Tensor, least: float = CHANGED) -> Tensor:
+def change(source: Tensor, target: Tensor, least: float = 0.0) -> Tensor:
     """The true region of an edit, bool (n, 1, H, W): where any channel differs by more than `least`."""
     return ((target - source).abs() > least).any(1, keepdim=True)
 
