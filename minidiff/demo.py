@@ -103,8 +103,8 @@ def hole(editor, steps):
         options = {**repaint(steps), "scale": 4.0, "seed": 1}     # low scales and other seeds obey less often
         edit = editor.begin_inpaint(*files, SUMMER.format(thing), **options)
         pieces.append(Piece(f"hole-{len(pieces) + 1}", f"“{thing}”", edit))
-    text = ("RePaint fills it from pure noise and holds all other pixels. The caption says what goes there; a "
-            "network this small reads things better than their colours, and cannot spell.")
+    text = ("RePaint fills it from pure noise and holds all other pixels. The caption says what goes there; "
+            "a network this small reads things better than their colours, and cannot spell.")
     given = [(picture, "given"), (marked(picture, edit_mask), "may change")]
     return Chapter("Fill a hole", text, given, pieces)
 
