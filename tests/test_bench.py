@@ -190,6 +190,29 @@ def test_exact_tables_need_no_weights_and_quick_ones_are_not_saved(monkeypatch, 
     assert "ignores the known" in capsys.readouterr().out
 
 
+def test_chief_figures_come_from_rows_that_asked_the_network(quick):
+    rows = {name: quick[name].rows for name in ("masks", "captions", "speed")}
+    assert list(masks.chief(rows["masks"])) == list(masks.SIX)
+    wide = [row for row in rows["masks"] if row["mask"] == "wide" and "network calls" in row][-1]
+    assert masks.chief(rows["masks"])["wide"] == round(wide["truth (dB)"].value, 2)
+    assert list(captions.chief(rows["captions"])) == ["sampled, scale 1", "sampled, scale 3"]
+    assert len(speed.chief(rows["speed"])) == 2
+
+
+def test_a_measured_table_puts_its_chief_figures_into_the_manifest(monkeypatch, tmp_path, quick):
+    noted = []
+    monkeypatch.setattr(bench, "data_folder", lambda: tmp_path)
+    monkeypatch.setattr(bench, "add_figures", lambda *figures: noted.append(figures))
+    monkeypatch.setattr(bench, "measure", lambda name, *_: quick[name])
+    monkeypatch.setattr(bench.Model, "load", lambda *_: None)
+    bench.main(options("--only", "speed"))
+    assert noted == [("town-ddpm", {"speed": speed.chief(quick["speed"].rows)})]
+    bench.main(options("--only", "speed", "--out", str(tmp_path)))
+    bench.main(options("--only", "speed", "--model", "my.safetensors"))
+    bench.main(options("--only", "bias"))
+    assert len(noted) == 1
+
+
 def test_list_and_unknown_names(capsys):
     bench.main(options("--list"))
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(bench.TABLES)

@@ -1,7 +1,8 @@
 """Measure every editor against the truth: print the tables, and save them as NAME.json and NAME.md.
 
 A table is a file of minidiff/bench. Its docstring is the title and what to see, rows(...) measures and
-returns a list of dicts, QUICK holds the arguments of a quick look. A new table is named in TABLES; a new
+returns a list of dicts, QUICK holds the arguments of a quick look; where a network is measured, chief(rows)
+picks the figures that go into the manifest of the weights. A new table is named in TABLES; a new
 editor is one more entry in a table's dict of editors.
 """
 
@@ -11,7 +12,7 @@ from time import perf_counter
 
 from minidiff.bench import bias, captions, masks, slow, speed
 from minidiff.bench.tables import Table, hardware
-from minidiff.checkpoint import data_folder
+from minidiff.checkpoint import add_figures, data_folder
 from minidiff.model import Model
 
 TABLES = {"bias": bias, "slow": slow, "speed": speed, "captions": captions, "masks": masks}
@@ -45,6 +46,8 @@ def main(args):
         print(table.text(), flush=True)
         if folder:
             print("saved:", *table.save(folder), "\n", flush=True)
+            if needs_model(name) and not args.out and Path(args.model).suffix != ".safetensors":
+                add_figures(args.model, {name: TABLES[name].chief(table.rows)})
 
 
 def measure(name, model=None, quick=False, seed=0):

@@ -35,6 +35,11 @@ def rows(model, n=32, renders=64, steps=50, seed=0):
     return [{"editor": name, **shares(hits[:, e].double()), **costs[e]} for e, name in enumerate(EDITORS)]
 
 
+def chief(rows):
+    """Editor -> share of captions whose season, time and style all show, where the network was asked."""
+    return {row["editor"]: round(row["all three"].value, 3) for row in rows if "network calls" in row}
+
+
 def drawn(edit, model, scenes, captions, steps, seed):
     """An editor's pictures, and what each of them cost."""
     start = perf_counter()

@@ -43,6 +43,12 @@ def rows(model, scenes=5, samples=8, visits=(1, 2, 5, 10), steps=25, seed=0):
     return [row(case, measured) for case in sorted(measured[0], key=lambda case: SIX.index(case[0]))]
 
 
+def chief(rows):
+    """Mask -> truth PSNR in dB of the last row that asks the network: most visits, the mean of samples."""
+    asked = [row for row in rows if "network calls" in row]
+    return {row["mask"]: round(row["truth (dB)"].value, 2) for row in asked}
+
+
 def judged(model, truth, editors, generator):
     """All editors on the six masks of one scene: {(mask, editor, picture): {measure or cost: float}}."""
     edit_mask = torch.cat([MASKS[name](*truth.shape[2:], generator) for name in SIX]).to(truth.device)

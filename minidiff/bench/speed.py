@@ -43,6 +43,11 @@ def rows(model, schedule=(250, 10, 10), steps=50, batch=16, painted=2000, seed=0
             scene_row(painted, model.size, seed)]
 
 
+def chief(rows):
+    """Task -> seconds, for the tasks that ask the network."""
+    return {row["task"]: round(row["seconds"], 2) for row in rows if "network calls" in row}
+
+
 def network_row(task, model, states, pictures):
     """Time a generator of States, and the network inside it, once the machine is warm.
 
