@@ -5,6 +5,7 @@ from that: how to noise a picture, how to step down to a cleaner level, and how 
 """
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 
 import torch
 
@@ -44,7 +45,9 @@ class Process(ABC):
         """a and s at level t with the dtype and device of `like`: each (1, 1, 1, 1) or (B, 1, 1, 1)."""
         if like.ndim != 4 or like.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"x is {tuple(like.shape)} {like.dtype}: (B, C, H, W) of float32 or 64 expected")
-        t = t.cpu().double() if isinstance(t, torch.Tensor) else torch.tensor(t, dtype=torch.float64)
+        if not isinstance(t, torch.Tensor):
+            return signal_noise_of_all(self, t, like.dtype, like.device)
+        t = t.cpu().double()
         if t.ndim > 1 or t.numel() not in (1, len(like)):
             raise ValueError(f"t is {tuple(t.shape)}, x {tuple(like.shape)}: one level, or (B,), expected")
         both = torch.stack(self.coefficients(t)).to(like)                          # in one trip to the device
@@ -90,6 +93,14 @@ class Process(ABC):
         a_up, s_up = self.signal_noise(t_up, x_t)
         r = a_up / a_t
         return r * x_t + (s_up**2 - (r * s_t) ** 2).sqrt() * noise
+
+
+@lru_cache(maxsize=4096)
+def signal_noise_of_all(process, t, dtype, device):
+    """a and s, each (1, 1, 1, 1), at one level for the whole batch; kept, since walks come by many times."""
+    with torch.inference_mode(False):                              # what is kept must serve training, too
+        both = torch.stack(process.coefficients(torch.tensor(t, dtype=torch.float64))).to(device, dtype)
+        return both.view(2, 1, 1, 1, 1).unbind()
 
 
 def check_order(low, high, low_name, high_name):
