@@ -312,7 +312,7 @@ def test_near_seeds_give_unrelated_streams_and_the_same_seed_the_same():
 def test_configurations_refuse_what_they_do_not_know(capsys):
     presets = {"cpu": dict(steps=5)}
     assert configure(LoopConfig, presets, "cpu", batch=3) == LoopConfig(steps=5, batch=3)
-    with pytest.raises(ValueError, match="LoopConfig does not know bacth:\nkeys run, seed"):
+    with pytest.raises(ValueError, match="LoopConfig does not know bacth:\nkeys folder, seed"):
         configure(LoopConfig, presets, "cpu", bacth=3)
     with pytest.raises(ValueError, match='preset "gpu": one of cpu expected'):
         configure(LoopConfig, presets, "gpu")
