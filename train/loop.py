@@ -59,6 +59,7 @@ def train(network, make_batch, config, sample=None):
             bar.update()
         if stopping and place.first:
             bar.write(f"Stopped and saved after step {state.step}: the same command goes on from there.")
+    place.wait()
     return state
 
 

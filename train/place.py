@@ -1,6 +1,7 @@
 """Where a training runs: on which device, in which precision, as which of several processes."""
 
 import atexit
+import gc
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Place:
                 torch.cuda.set_device(device)
             if not distributed.is_initialized():
                 distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-                atexit.register(distributed.destroy_process_group)
+                atexit.register(leave)
         return cls(device, rank, world)
 
     @property
@@ -57,12 +58,23 @@ class Place:
         distributed.broadcast(decision, src=0)
         return bool(decision[0]), int(decision[1])
 
+    def wait(self):
+        """Until every process is here: one that ends early would take the others' connection along."""
+        if self.world > 1:
+            distributed.barrier()
+
     def hardware(self):
         """The device in words, for the manifest."""
         if self.device.type == "cuda":
             return f"{self.world} x {torch.cuda.get_device_name(self.device)}"
         threads = self.world * torch.get_num_threads()
         return f"{self.device.type}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def leave():
+    """Leave the group of processes before Python ends, or its threads may outlive it and abort."""
+    gc.collect()                                                # a wrapped network holds the group, too
+    distributed.destroy_process_group()
 
 
 def best_device():
