@@ -5,7 +5,7 @@ import torch
 
 from minidiff import toytown
 from minidiff.measure import success
-from minidiff.toytown.answers import LOOKALIKES, TOLD
+from minidiff.toytown.answers import LOOKALIKES, SEEN, TOLD
 from minidiff.toytown.glyphs import CHARACTERS, LATIN
 from minidiff.toytown.paint import change
 from minidiff.toytown.requests import KINDS, PLACES
@@ -38,7 +38,7 @@ def test_the_requested_answer_comes_first_and_the_unchanged_picture_second(batch
 
 def test_every_other_answer_can_be_told_from_the_requested_one_inside_the_region(batch, answered):
     for i, names, pictures in answered:
-        told = (change(pictures, pictures[:1]) & batch.region[i]).sum((1, 2, 3))
+        told = (change(pictures, pictures[:1], SEEN) & batch.region[i]).sum((1, 2, 3))
         assert told[0] == 0 and told[1:].min() >= TOLD, (batch.instruction[i], names)
 
 
@@ -87,7 +87,7 @@ def test_removing_something_else_is_another_answer_where_it_can_be_told():
         there = [name for name in (*OBJECTS, "fence") if getattr(batch.scenes, name)[i] == 1]
         for name in there:
             gone = toytown.paint(batch.scenes[i].with_(**{name: 0}))
-            told = (change(gone, batch.target[[i]]) & batch.region[[i]]).sum() >= TOLD
+            told = (change(gone, batch.target[[i]], SEEN) & batch.region[[i]]).sum() >= TOLD
             assert (f"{name} gone" in pictures) == bool(told and name != request.subject)
             if f"{name} gone" in pictures:
                 assert torch.equal(pictures[f"{name} gone"], gone[0])
