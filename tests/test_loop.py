@@ -48,7 +48,7 @@ def tiny():
 
 
 def tiny_batch(n):
-    def make_batch(generator):
+    def make_batch(generator, now):
         shape = (n, 3, 8, 8)
         x0 = torch.rand(n, 3, 1, 1, generator=generator).expand(shape)
         return x0, torch.rand(n, generator=generator), torch.randn(shape, generator=generator)
@@ -188,16 +188,16 @@ def test_minutes_fix_the_number_of_steps_and_store_it(tmp_path):
 
 
 def slowly(make_batch, seconds):
-    def slow(generator):
+    def slow(generator, now):
         time.sleep(seconds)
-        return make_batch(generator)
+        return make_batch(generator, now)
 
     return slow
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
-    def poisoned(generator):
-        x0, levels, noise = tiny_batch(8)(generator)
+    def poisoned(generator, now):
+        x0, levels, noise = tiny_batch(8)(generator, now)
         poisoned.calls += 1
         return x0 * (float("nan") if poisoned.calls == 11 else 1), levels, noise
 
@@ -267,7 +267,7 @@ def test_the_log_sorts_losses_by_level(tmp_path):
         def forward(self, x0, levels, noise):
             return super().forward(x0, levels, noise)[0] * 0 + 7 * levels, levels
 
-    def make_batch(generator):
+    def make_batch(generator, now):
         return torch.zeros(2, 3, 8, 8), torch.tensor([0.05, 1.0]), torch.zeros(2, 3, 8, 8)
 
     train(ByLevel(), make_batch, tiny_config(tmp_path, steps=1, log_steps=1))
@@ -292,9 +292,9 @@ def test_the_running_mean_of_the_weights(tmp_path):
 def test_every_pass_of_every_step_has_its_own_draws(tmp_path):
     drawn = []
 
-    def make_batch(generator):
+    def make_batch(generator, now):
         drawn.append(torch.rand(1, generator=generator.clone_state()).item())
-        return tiny_batch(8)(generator)
+        return tiny_batch(8)(generator, now)
 
     for seed in (0, 1):
         tiny_training(tmp_path / str(seed), make_batch, seed=seed, steps=5, accumulate=2)

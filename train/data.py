@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 
 from minidiff.images import still_picture, to_rgb
-from minidiff.toytown import VOCABULARY, captions, paint, scenes
+from minidiff.toytown import VOCABULARY, captions, edits, paint, scenes
 from minidiff.toytown.glyphs import CHARACTERS
+from train.loop import generator_of
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -31,6 +32,30 @@ class Town:
         seed = draw_seed(generator)
         drawn = scenes(n, seed)
         return paint(drawn.to(self.device), self.size), captions(drawn, seed)
+
+
+class TownEdits:
+    """Fresh edits of Toytown for every batch, painted on the training device.
+
+    They are drawn PART at a time, since few at a time cost twice as much each; a part serves PART / n steps.
+    """
+
+    PART = 512
+
+    def __init__(self, kinds, size, device, seed):
+        self.kinds, self.size, self.device, self.seed = kinds, size, device, seed
+        self.drawn = (None, None)
+
+    def __call__(self, n, now):
+        """n edits for the pass of a step, the same for the same step.  now: as in train.loop."""
+        steps = max(self.PART // n, 1)
+        part, place = divmod(now.step, steps)
+        wanted = (n, part, now.number)
+        if self.drawn[0] != wanted:
+            seed = draw_seed(generator_of(self.seed, "edits", *wanted))
+            options = dict(kinds=self.kinds, size=self.size, device=self.device)
+            self.drawn = wanted, edits(n * steps, seed, **options)
+        return self.drawn[1][place * n : (place + 1) * n]
 
 
 class Pictures:

@@ -1,6 +1,6 @@
 """The training loop that every script shares.
 
-A script brings two things: `make_batch(generator)`, all of a pass's randomness, and a module whose
+A script brings two things: `make_batch(generator, now)`, all of a pass's randomness, and a module whose
 forward(*batch), a pure function, returns the losses and noise levels of the pictures. Step k draws from a
 generator seeded by (seed, k, pass): there is no random state to save, and on the CPU a run that was killed
 resumes to the same bits as one that was not.
@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -25,11 +26,23 @@ from train.place import Place
 from train.state import State
 
 
+class Now(NamedTuple):
+    """Where a training is when it makes a batch.
+
+    step: 0 for the first.  number: of the pass in its step.  falling: 1 until the learning rate falls, then down
+    to almost 0 with it: for what a training does at first and should have left off at its end.
+    """
+
+    step: int
+    number: int
+    falling: float
+
+
 def train(network, make_batch, config, sample=None):
     """Train to the end, or to Ctrl-C, resuming where config.folder holds a checkpoint. Returns the State.
 
-    network: nn.Module, forward(*batch) -> (losses (B,), levels (B,) in 0..1).  make_batch: CPU generator -> a
-    tuple of tensors on the training device.  sample: called now and then, as sample(ema_network, step).
+    network: nn.Module, forward(*batch) -> (losses (B,), levels (B,) in 0..1).  make_batch: (CPU generator, Now)
+    -> a tuple of tensors on the training device.  sample: called now and then, as sample(ema_network, step).
     Raises TrainingError when a loss is not finite, CheckpointError for a checkpoint that is damaged or
     another run's.
     """
@@ -67,9 +80,11 @@ def one_step(parallel, state, make_batch, config, place):
     """One update of the weights and of their running mean: (losses, levels, gradient norm), for the log."""
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(state.step, state.steps, config)
-    passes = []
+    passes, falls = [], falling(state.step, state.steps, config.decay)
     for i in range(config.accumulate):
-        batch = make_batch(generator_of(config.seed, state.step, place.rank * config.accumulate + i))
+        number = place.rank * config.accumulate + i
+        generator = generator_of(config.seed, state.step, number)
+        batch = make_batch(generator, Now(state.step, number, falls))
         with place.passing(parallel, last=i == config.accumulate - 1):
             with place.autocast(config.bf16):
                 losses, levels = parallel(*batch)
@@ -91,8 +106,13 @@ def learning_rate(step, steps, config):
     "Warmup-stable-decay", Hu et al. (2404.06395), whose fall is exponential.  step: 0 for the first.
     steps: 0 = not decided yet, so constant.
     """
-    falling = (steps - step) / (config.decay * steps) if steps else 1
-    return config.learning_rate * min(1, (step + 1) / max(config.warmup, 1), falling)
+    rising = (step + 1) / max(config.warmup, 1)
+    return config.learning_rate * min(rising, falling(step, steps, config.decay))
+
+
+def falling(step, steps, decay):
+    """1, then down to 0 in a straight line over the last share `decay` of the steps.  steps: 0 = undecided."""
+    return min(1, (steps - step) / (decay * steps)) if steps else 1
 
 
 def count_steps(state, config):

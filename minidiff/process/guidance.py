@@ -62,3 +62,16 @@ def drop_conditions(conditions, share, null, generator):
         raise ValueError(f"share = {share}: a probability 0..1 expected")
     drop = (torch.rand(len(conditions), generator=generator) < share).tolist()
     return [null if dropped else condition for condition, dropped in zip(conditions, drop)]
+
+
+def drop_text_and_image(n, generator, share=0.05):
+    """In training with two conditions, choose what each of n pictures goes without: text, image, or both.
+
+    One uniform number u a picture: u < share no text; u < 2 share neither; u < 3 share no image.  So that one
+    network learns the three predictions of `dual_cfg`. InstructPix2Pix (2211.09800), section 3.2.1, share .05.
+    Returns (without_text, without_image), bool (n,).
+    """
+    if not 0 <= share <= 1 / 3:
+        raise ValueError(f"share = {share}: 0..1/3 expected")
+    u = torch.rand(n, generator=generator)
+    return u < 2 * share, (u >= share) & (u < 3 * share)

@@ -1,0 +1,88 @@
+"""What the trainings of denoisers share: the two networks and their loss, levels, weights, start and end."""
+
+from dataclasses import asdict
+
+import torch
+from PIL import Image
+from torch import nn
+
+from minidiff.checkpoint import fill, load_weights, save_weights
+from minidiff.denoisers.unet import UNet
+from minidiff.encoders.text import TextEncoder
+from train.config import command_line
+from train.place import Place
+
+T = 1000
+
+
+class TextToImage(nn.Module):
+    """The two networks, unet and text, and their training loss."""
+
+    def __init__(self, unet, text):
+        super().__init__()
+        self.unet, self.text = UNet(unet), TextEncoder(text)
+
+    def forward(self, x_t, level, tokens, target, weight, extra=None):
+        """weight |prediction - target|^2, the mean over a picture's pixels: ((B,) losses, (B,) levels 0..1).
+
+        x_t, target: (B, 3, H, W).  level: (B,).  tokens: (B, L).  weight: (B,), or (B, 1, H, W), one a pixel.
+        extra: (B, extra_channels, H, W), for a U-Net that has such.
+        """
+        prediction = self.unet(x_t, level, *self.text(tokens), extra=extra)
+        error = (prediction.float() - target).square()
+        if weight.ndim == 1:
+            return weight * error.mean((1, 2, 3)), level
+        return (weight * error).mean((1, 2, 3)), level
+
+
+def stratified_levels(n, T, generator):
+    """n whole levels in 1..T, uniform, one in each n-th part of the range, which steadies the mean loss."""
+    return (1 + T * (torch.arange(n) + torch.rand(n, generator=generator)) / n).long().clamp(max=T)
+
+
+def snr_weight(process, t, limit):
+    """The weight of each level in the loss, with SNR = a^2 / s^2.
+
+    x0 predicted: max(1, min(SNR, limit)).  eps predicted: min(SNR, limit) / SNR.
+    The limit, so that almost clean pictures do not crowd out the rest: "Min-SNR", Hang et al. (2303.09556).
+    At least 1, so that what stands where is learnt from the caption in good time: "truncated SNR", Salimans &
+    Ho (2202.00512); not for eps, where it would divide by almost 0.
+    t: (B,) levels.  limit: at least 1.  Returns (B,) float32.
+    """
+    a, s = process.coefficients(t)
+    snr = (a / s) ** 2
+    return (snr.clamp(1, limit) if process.predicts == "x0" else snr.clamp(max=limit) / snr).float()
+
+
+def warm_start(network, name):
+    """Begin from shipped weights; extra input channels that they lack begin at zero.
+
+    Raises CheckpointError if they lack anything else, or have more.
+    """
+    tensors, _ = load_weights(name)
+    extra = {key: tensor for key, tensor in network.state_dict().items() if "stem_extra" in key}
+    fill(network, {**extra, **tensors}, name)
+
+
+def save_picture(rows, path):
+    """Write rows of pictures, each (n, 3, H, W) in [-1, 1], one below the other, as one PNG."""
+    grid = torch.cat([torch.cat(list(row.cpu()), 2) for row in rows], 1)           # (3, rows H, n W)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(((grid.permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().byte().numpy()).save(path)
+
+
+def export(state, module, config, data):
+    """Write the EMA weights of a TextToImage in half precision to data/weights, with what made them.
+
+    module: of the training script, such as "train.ddpm".  data: what it learnt from.
+    """
+    shapes = {"unet": asdict(state.ema.unet.config), "text": asdict(state.ema.text.config)}
+    process = {"name": "ddpm-cosine", "T": T, "predicts": config.predicts}
+    save_weights(config.name, state.ema.state_dict(), {
+        "config": {**shapes, "process": process}, "data": data, **made_by(state, module, config)})
+
+
+def made_by(state, module, config):
+    """How weights were made, for their entry in the manifest."""
+    return {"command": command_line(module, config), "data_seed": config.seed, "steps": state.step,
+            "seconds": round(state.seconds), "hardware": Place.find(config.device).hardware(), "figures": {}}

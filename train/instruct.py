@@ -1,0 +1,120 @@
+"""Train an instruction editor: a U-Net that sees the picture to edit as extra input channels. InstructPix2Pix.
+
+    python -m train.instruct --preset cpu --folder runs/town-instruct --export
+    python -m train.instruct --preset gpu --folder runs/town-instruct --export
+
+It starts from the caption model town-ddpm, the extra channels at zero. The same command again resumes. The
+folder of the run gets its checkpoints, log.jsonl, and samples/STEP.png.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from minidiff import toytown
+from minidiff.denoisers.unet import UNetConfig
+from minidiff.encoders.text import TextConfig
+from minidiff.process.ddpm import DDPM
+from minidiff.process.guidance import drop_text_and_image
+from minidiff.process.sample import clamped, sample
+from train.config import LoopConfig, from_command_line
+from train.data import Town, TownEdits, on_device
+from train.denoising import T, TextToImage, export, save_picture, snr_weight, stratified_levels, warm_start
+from train.loop import generator_of, train
+from train.place import Place
+
+# Each kind as often as it stands here; "combine" speaks of a second picture, which this network cannot see.
+MIX = ("recolour", "remove", "season", "time") * 2 + (
+    "add", "replace", "move", "resize", "style", "text", "relational")
+
+
+@dataclass(frozen=True)
+class Config(LoopConfig):
+    """What to learn, from where, and where the result goes.
+
+    size: of the pictures.  predicts: "x0" or "eps".  snr_limit: gamma of the loss weight.  emphasis: how much
+    more a pixel counts that truly changes, until the learning rate falls, and with it, to 1.  drop: share of
+    edits without text, without picture, and without both.  init: shipped weights to start from, "" = none.
+    export: write data/weights/NAME.safetensors at the end.
+    """
+
+    name: str = "town-instruct"
+    size: int = 64
+    predicts: str = "x0"
+    snr_limit: float = 5.0
+    emphasis: float = 5.0
+    drop: float = 0.05
+    init: str = "town-ddpm"
+    export: bool = False
+
+
+PRESETS = {
+    "cpu": dict(minutes=100, batch=32, learning_rate=1e-3, ema=0.999, decay=0.3),
+    "gpu": dict(minutes=9, batch=256, learning_rate=1e-3, ema=0.999, decay=0.3, compile=True),
+}
+
+
+def main(config):
+    """Train, and return the training's State; with config.export the EMA weights go to data/weights."""
+    device = Place.find(config.device).device
+    draw_edits = TownEdits(MIX, config.size, device, config.seed)
+    process = DDPM.cosine(T, config.predicts)
+    torch.manual_seed(config.seed)                              # the random start of the weights
+    network = TextToImage(UNetConfig(size=config.size, extra_channels=3), TextConfig(Town.words, Town.characters))
+    if config.init:
+        warm_start(network, config.init)
+
+    def make_batch(generator, now):
+        batch = draw_edits(config.batch, now)
+        n, x0 = len(batch), batch.target
+        without_text, without_image = drop_text_and_image(n, generator, config.drop)
+        words = ["" if without else text for text, without in zip(batch.instruction, without_text.tolist())]
+        image = batch.source * ~without_image.view(n, 1, 1, 1).to(device)
+        noise = torch.randn(x0.shape, device=device, generator=on_device(generator, device))
+        t = stratified_levels(n, process.T, generator)
+        weight = emphasised(snr_weight(process, t, config.snr_limit).to(device), batch.region,
+                            1 + (config.emphasis - 1) * now.falling)
+        level, tokens = process.fraction(t).to(device), network.text.tokenize(words).to(device)
+        return process.corrupt(x0, t, noise), level, tokens, process.target(x0, noise), weight, image
+
+    def draw(ema, step):
+        save_samples(ema, process, config.size, device, Path(config.folder) / "samples" / f"{step:06d}.png")
+
+    state = train(network, make_batch, config, draw)
+    if config.export and state.done and Place.find(config.device).first:
+        export(state, "train.instruct", config, "town")
+    return state
+
+
+def emphasised(weight, region, emphasis):
+    """Weights of single pixels: those of the true region of change count `emphasis` times as much.
+
+    weight: (B,).  region: bool (B, 1, H, W).  Returns (B, 1, H, W).
+    """
+    return weight.view(-1, 1, 1, 1) * (1 + (emphasis - 1) * region)
+
+
+@torch.no_grad()
+def save_samples(network, process, size, device, path, n=16, steps=20):
+    """Sources, edits by the network without guidance, and true targets, of val edits, as PNG."""
+    edits = toytown.load_split("val", size).edits
+    chosen = [i for i, kind in enumerate(edits.kind) if kind in MIX][:n]
+    batch, generator = edits[chosen].to(device), generator_of("samples")
+    text = network.text(network.text.tokenize(list(batch.instruction)).to(device))
+
+    def denoise(x_t, t):
+        return network.unet(x_t, torch.tensor(process.fraction(t)), *text, extra=batch.source)
+
+    x = torch.randn(batch.source.shape, generator=generator).to(device)
+    for state in sample(process, clamped(process, denoise), x, process.times(steps), generator):
+        x = state.x
+    save_picture([batch.source, x, batch.target], path)
+
+
+if __name__ == "__main__":
+    try:
+        main(from_command_line(Config, PRESETS, __doc__))
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
