@@ -1,6 +1,7 @@
 """One edit: a walk that can be watched, and what comes out of it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -94,11 +95,23 @@ class Rehearsal:
     """A model whose network does nothing."""
 
     def __init__(self, model):
-        self.process, self.size = model.process, model.size
+        self.kind, self.process, self.size = model.kind, model.process, model.size
 
-    def denoiser(self, prompts, scale=1.0):
+    def denoiser(self, prompts, scale=1.0, extra=None):
         """A denoise callable that predicts what it was given."""
         return lambda x_t, t: x_t
+
+    def branches(self, *conditions):
+        """As many predictions of what it was given as there are branches."""
+        return lambda x_t, t: [x_t] * len(conditions)
+
+    def fill(self, image, edit_mask):
+        """The picture, as it is."""
+        return image
+
+    def attention(self, adjust):
+        """Nobody looks."""
+        return nullcontext()
 
 
 def figures(known, edited, final, edit_mask):

@@ -16,11 +16,11 @@ from minidiff.control.outpaint import outpaint_canvas
 from minidiff.edit import Edit
 from minidiff.familiar import unlike_toytown
 from minidiff.images import ImageError, across, good_size, load_image, load_pair, to_tensor, to_uint8
-from minidiff.model import Model
+from minidiff.model import load_model
 
 
 class Editor:
-    """Generate, inpaint and outpaint with one model: the task is the verb, the control mechanism an argument.
+    """Generate, inpaint, outpaint and edit: the task is the verb, the control mechanism an argument.
 
     Each verb returns an EditResult; its twin `begin_...` takes the same arguments and returns the Edit, to be
     watched. Options of all verbs: seed, of all noise: the same seed gives the same picture; strict: unknown
@@ -28,17 +28,18 @@ class Editor:
     the control mechanisms.
     """
 
-    def __init__(self, model):
-        self.model = model
+    def __init__(self, model=None, device="auto"):
+        self.model, self.device, self.loaded = model, device, {}
 
     @classmethod
-    def load(cls, name="town-ddpm", device="auto"):
+    def load(cls, name=None, device="auto"):
         """The editor for weights, by name in data/weights or by path; device: auto, cpu, cuda or mps.
 
+        name: None = each control mechanism brings its own weights, loaded when it is first asked for.
         Raises CheckpointError for files that are missing, damaged or do not fit, ValueError for an absent
         device.
         """
-        return cls(Model.load(name, device))
+        return cls(None if name is None else load_model(name, device), device)
 
     def generate(self, prompt="", n=1, **options):
         """Draw n pictures of what the prompt says, "" = anything."""
@@ -57,11 +58,19 @@ class Editor:
         """Paint on beyond the edges of a picture, by so many pixels a side. The rest as in `inpaint`."""
         return self.begin_outpaint(image, left, right, top, bottom, prompt, **options).result()
 
+    def edit(self, image, instruction="", **options):
+        """Change a picture as an instruction says: "make the car blue"; nothing is held fast, "" = no change.
+
+        image: path, PIL picture or x0 (1, 3, H, W).  Options: resize: bring it to the nearest size that runs;
+        control: its name.  Raises ValueError for bad pictures and options.
+        """
+        return self.begin_edit(image, instruction, **options).result()
+
     def begin_generate(self, prompt="", n=1, *, control="free", **options):
         """`generate`, as an Edit to watch."""
         if n < 1:
             raise ValueError(f"n = {n}: 1 picture or more expected")
-        side = self.model.size
+        side = self._model_for("generate", control).size
         blank, everywhere = torch.zeros(n, 3, side, side), torch.ones(1, 1, side, side, dtype=torch.bool)
         return self._begin("generate", control, blank, everywhere, prompt, **options)
 
@@ -69,14 +78,14 @@ class Editor:
         """`inpaint`, as an Edit to watch."""
         picture, edit_mask = load_pair(image, edit_mask, resize)
         x0 = to_tensor(picture)
-        self._warn_if_strange(x0, edit_mask)
+        self._warn_if_strange("inpaint", control, x0, edit_mask)
         return self._begin("inpaint", control, x0, edit_mask, prompt, **options)
 
     def begin_outpaint(self, image, left=0, right=0, top=0, bottom=0, prompt=None, *, control="repaint",
                        resize=False, **options):
         """`outpaint`, as an Edit to watch."""
         x0 = to_tensor(load_image(image, resize))
-        self._warn_if_strange(x0, torch.zeros_like(x0[:, :1], dtype=torch.bool))
+        self._warn_if_strange("outpaint", control, x0, torch.zeros_like(x0[:, :1], dtype=torch.bool))
         canvas, edit_mask = outpaint_canvas(x0, left, right, top, bottom)
         size = canvas.shape[:1:-1]
         if good_size(*size) != tuple(size):
@@ -84,25 +93,50 @@ class Editor:
             raise ImageError(f"the picture would become {across(size)}: {wanted}")
         return self._begin("outpaint", control, canvas, edit_mask, prompt, **options)
 
+    def begin_edit(self, image, instruction="", *, control="dual-cfg", resize=False, **options):
+        """`edit`, as an Edit to watch."""
+        x0 = to_tensor(load_image(image, resize))
+        self._warn_if_strange("edit", control, x0, torch.zeros_like(x0[:, :1], dtype=torch.bool))
+        everywhere = torch.ones_like(x0[:, :1], dtype=torch.bool)
+        return self._begin("edit", control, x0, everywhere, instruction, **options)
+
     def _begin(self, task, control, x0, edit_mask, prompt, *, seed=0, strict=False, **options):
-        there = controls(task)
-        if control not in there:
-            raise ValueError(f'control "{control}": one of {", ".join(there)} expected for {task}')
-        takes = options_of(there[control])
+        mechanism, model = find_control(task, control), self._model_for(task, control)
+        takes = options_of(mechanism)
         unknown = [name for name in options if name not in takes]
         if unknown:
             listed = ", ".join(["seed", "strict", *takes])
             raise ValueError(f"{task} by {control} has no option {', '.join(unknown)}:\n{listed} expected")
         if strict:
-            self.model.check_prompt(prompt or "")
-        walk = partial(there[control], prompt=prompt or "", **options)
-        return Edit(self.model, to_uint8(x0), edit_mask, walk, seed)
+            model.check_prompt(prompt or "")
+        walk = partial(mechanism, prompt=prompt or "", **options)
+        return Edit(model, to_uint8(x0), edit_mask, walk, seed)
 
-    def _warn_if_strange(self, x0, edit_mask):
-        reason = unlike_toytown(x0, edit_mask) if self.model.data == "town" else None
+    def _model_for(self, task, control):
+        """The weights that the editor was made with, or those that the control mechanism brings along."""
+        mechanism = find_control(task, control)
+        if self.model is None and mechanism.weights not in self.loaded:
+            self.loaded[mechanism.weights] = load_model(mechanism.weights, self.device)
+        model = self.model or self.loaded[mechanism.weights]
+        if model.kind != mechanism.kind:
+            found = f"{task} by {control} needs a {mechanism.kind}, these weights are a {model.kind}"
+            raise ValueError(f"{found}:\nits own weights, {mechanism.weights}, expected")
+        return model
+
+    def _warn_if_strange(self, task, control, x0, edit_mask):
+        data = self._model_for(task, control).data
+        reason = unlike_toytown(x0, edit_mask) if data == "town" else None
         if reason:
             advice = "expect Toytown's shapes and colours in the edit, whatever stands around it"
             warnings.warn(f"this picture is nothing like Toytown ({reason}):\n{advice}", stacklevel=4)
+
+
+def find_control(task, control):
+    """The control mechanism of this name. Raises ValueError if the task has none."""
+    there = controls(task)
+    if control not in there:
+        raise ValueError(f'control "{control}": one of {", ".join(there)} expected for {task}')
+    return there[control]
 
 
 def options_of(control):

@@ -5,11 +5,14 @@ from contextlib import contextmanager
 import torch
 
 from minidiff.checkpoint import CheckpointError, fill, load_weights
+from minidiff.denoisers.controlnet import ControlledUNet
+from minidiff.denoisers.lama import LaMa, LaMaConfig
+from minidiff.denoisers.layers import adjusted
 from minidiff.denoisers.unet import UNet, UNetConfig
 from minidiff.encoders.text import TextConfig, TextEncoder
 from minidiff.process.ddpm import DDPM
 from minidiff.process.flow import Flow
-from minidiff.process.guidance import guided
+from minidiff.process.guidance import cfg
 from minidiff.process.sample import clamped
 
 PROCESSES = {"ddpm-linear": DDPM.linear, "ddpm-cosine": DDPM.cosine, "flow": Flow}
@@ -21,6 +24,8 @@ class Model:
     process: see minidiff.process.  unet, text: networks, moved to `device`; no text: None.
     data: what it was trained on, "town" for Toytown.
     """
+
+    kind = "denoiser"
 
     def __init__(self, process, unet, text=None, device="cpu", data=None):
         self.process, self.data = process, data
@@ -37,14 +42,17 @@ class Model:
         """
         device = pick_device(device)
         tensors, entry = load_weights(name_or_path)
-        try:
+        with fitting(name_or_path):
             config = entry["config"]
+            base = config.get("base")                           # whose networks a control branch is added to
+            if base:
+                frozen, base_entry = load_weights(base)
+                config = {**base_entry["config"], **config}
+                tensors |= {name.replace("unet.", "unet.base.", 1): tensor for name, tensor in frozen.items()}
             process = process_from(config["process"])
             unet = UNet(UNetConfig.from_dict(config["unet"]))
+            unet = ControlledUNet(unet, config["map_channels"]) if base else unet
             text = TextEncoder(TextConfig.from_dict(config["text"])) if config.get("text") else None
-        except (KeyError, TypeError, ValueError) as error:
-            reason = str(error).replace("\n", " ")
-            raise CheckpointError(f"{name_or_path}: its configuration does not fit:\n{reason}") from None
         for prefix, network in {"unet.": unet, "text.": text}.items():
             if network is not None:
                 own = {key: value for key, value in tensors.items() if key.startswith(prefix)}
@@ -56,27 +64,55 @@ class Model:
         """The side, in pixels, of the pictures that the network was trained on."""
         return self.unet.config.size
 
-    def denoiser(self, prompts, scale=1.0):
+    def denoiser(self, prompts, scale=1.0, extra=None):
         """denoise(x_t, t) -> prediction, with a prompt a picture bound to it, and x0_hat clamped to [-1, 1].
 
         prompts: B strings, "" = anything; encoded here, once.  scale: guidance, 1 = off; otherwise the
-        branches with and without prompts go through the network in one batch. Raises ValueError for prompts
-        that cannot be read.
+        branches with and without prompts go through the network in one batch.  extra: (B, extra_channels, H,
+        W), for networks with such; both branches see it. Raises ValueError for prompts that cannot be read.
         """
+        if scale == 1 or not any(prompts):                      # nothing to guide towards
+            predict = self.branches((prompts, extra))
+            return clamped(self.process, lambda x_t, t: predict(x_t, t)[0])
+        predict = self.branches(([""] * len(prompts), extra), (prompts, extra))
+        return clamped(self.process, lambda x_t, t: cfg(*predict(x_t, t), scale))
+
+    def branches(self, *conditions):
+        """predict(x_t, t) -> a prediction for each branch: all of them go through the network in one batch.
+
+        conditions: for each branch (prompts, extra): B strings, and (B, extra_channels, H, W) or None.
+        Raises ValueError for prompts that cannot be read, and for extra channels that the network lacks.
+        """
+        prompts = [prompt for prompts, _ in conditions for prompt in prompts]
+        extra = None if conditions[0][1] is None else torch.cat([extra for _, extra in conditions])
+        self.check_extra(extra)
+        text = self.encode(prompts)
+
+        def predict(x_t, t):
+            many = torch.cat([x_t] * len(conditions))
+            t = t.repeat(len(conditions)) if isinstance(t, torch.Tensor) and t.ndim else t
+            return self.unet(many, self.level(t), *text, extra=extra).chunk(len(conditions))
+
+        return predict
+
+    @torch.no_grad()
+    def encode(self, prompts):
+        """text (B, L, D) and text_mask (B, L) of B prompts; (None, None) for a network that reads none."""
         if self.text is None:
             if any(prompts):
                 raise ValueError(f"prompts are {prompts}: none expected, this network was trained without")
-            return clamped(self.process, lambda x_t, t: self.unet(x_t, self.level(t)))
-        tokens = self.text.tokenize([*prompts, ""]).to(self.device)
-        with torch.no_grad():
-            text, text_mask = self.text(tokens)                                    # (B + 1, L, D), (B + 1, L)
-        rows = torch.arange(len(prompts), device=self.device)
-        without = torch.full_like(rows, len(prompts))                                       # the row of ""
+            return None, None
+        known = list(dict.fromkeys(prompts))
+        text, text_mask = self.text(self.text.tokenize(known).to(self.device))
+        rows = torch.tensor([known.index(prompt) for prompt in prompts], device=self.device)
+        return text[rows], text_mask[rows]
 
-        def predict(x_t, t, rows):
-            return self.unet(x_t, self.level(t), text[rows], text_mask[rows])
-
-        return clamped(self.process, guided(predict, rows, without, scale))
+    def check_extra(self, extra):
+        """Raise ValueError unless the network has as many extra channels as a control mechanism gives it."""
+        given, taken = 0 if extra is None else extra.shape[1], self.unet.config.extra_channels
+        if given != taken:
+            found = f"these weights take {taken} extra channels, this control mechanism gives {given}"
+            raise ValueError(f"{found}:\nits own weights expected, which it brings along if none are named")
 
     def check_prompt(self, prompt):
         """Raise ValueError if a prompt has words that the network never saw, with the nearest it knows."""
@@ -89,19 +125,87 @@ class Model:
         """What the network sees of the level t: a float32 fraction 0..1 of the whole."""
         return torch.as_tensor(self.process.fraction(t), dtype=torch.float32)
 
-    @contextmanager
+    def attention(self, adjust):
+        """A context in which every attention layer of the U-Net asks `adjust`: see layers.adjusted."""
+        return adjusted(self.unet, adjust)
+
     def counted(self):
         """Count network calls: `with model.counted() as calls`, calls[0] grows by one a picture and pass."""
-        calls = [0]
+        return counted(self.unet)
 
-        def count(network, arguments, output):
-            calls[0] += len(output)
 
-        hook = self.unet.register_forward_hook(count)
-        try:
-            yield calls
-        finally:
-            hook.remove()
+class LaMaModel:
+    """A network that fills a hole in one pass: no process, no noise, no text."""
+
+    kind = "one-pass network"
+
+    def __init__(self, lama, device="cpu", data=None):
+        self.device, self.data = torch.device(device), data
+        self.lama = lama.to(self.device).eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, name_or_path, device="auto"):
+        """The model of weights, by name in data/weights or by path. Raises as Model.load."""
+        device = pick_device(device)
+        tensors, entry = load_weights(name_or_path)
+        with fitting(name_or_path):
+            lama = LaMa(LaMaConfig.from_dict(entry["config"]["lama"]))
+        fill(lama, tensors, name_or_path)
+        return cls(lama, device, entry.get("data"))
+
+    @property
+    def size(self):
+        """The side, in pixels, of the pictures that the network was trained on."""
+        return self.lama.config.size
+
+    @torch.no_grad()
+    def fill(self, image, edit_mask):
+        """The network's picture of the whole: (B, 3, H, W), within [-1, 1]; what it keeps is only near.
+
+        image: (B, 3, H, W).  edit_mask: bool (B or 1, 1, H, W), True = to be filled, not looked at.
+        """
+        return self.lama(image, edit_mask.expand(len(image), -1, -1, -1))
+
+    def check_prompt(self, prompt):
+        """Raise ValueError if there is a prompt: this network reads none."""
+        if prompt:
+            raise ValueError(f'prompt "{prompt}": none expected, this network reads no text')
+
+    def counted(self):
+        """Count network calls, as Model.counted."""
+        return counted(self.lama)
+
+
+@contextmanager
+def counted(network):
+    """Count calls of a network: `with counted(network) as calls`, calls[0] grows by one a picture and pass."""
+    calls = [0]
+
+    def count(network, arguments, output):
+        calls[0] += len(output)
+
+    hook = network.register_forward_hook(count)
+    try:
+        yield calls
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def fitting(name_or_path):
+    """Turn whatever a configuration does not fit into a CheckpointError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        reason = str(error).replace("\n", " ")
+        raise CheckpointError(f"{name_or_path}: its configuration does not fit:\n{reason}") from None
+
+
+def load_model(name_or_path, device="auto"):
+    """The model of weights, whatever its kind. Raises as Model.load."""
+    _, entry = load_weights(name_or_path)
+    kind = LaMaModel if "lama" in entry["config"] else Model
+    return kind.load(name_or_path, device)
 
 
 def process_from(config):

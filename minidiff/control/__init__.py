@@ -3,22 +3,36 @@
 Each file registers its editors for a task under a name: add or delete a file, and its editors come or go.
 An editor is a function (model, image, edit_mask, prompt, *, generator, ...) that yields States; its other
 keywords are the options of that control. `model` offers `.process`, `.size` (the side, in pixels, that it was
-trained at) and `.denoiser(prompts, scale)`, a denoise callable with guidance and one prompt for each picture
-bound to it.
+trained at), `.denoiser(prompts, scale, extra)`, a denoise callable with guidance and one prompt for each
+picture bound to it, and `.branches(...)`, the bare predictions under several conditions at once.
 """
 
 from importlib import import_module
 from pkgutil import iter_modules
 
-_EDITORS = {}
+_EDITORS, _DERIVED = {}, {}
 
 
-def register(task, name):
-    """Decorate an editor, so that controls(task) offers it under `name`."""
+def register(task, name, weights="town-ddpm", kind="denoiser"):
+    """Decorate an editor, so that controls(task) offers it under `name`.
+
+    weights: those that it was made for, loaded unless others are named.  kind: of model, as `Model.kind`.
+    """
 
     def add(editor):
+        editor.weights, editor.kind = weights, kind
         _EDITORS.setdefault(task, {})[name] = editor
         return editor
+
+    return add
+
+
+def derive(task, base):
+    """Decorate (editor for the task `base`) -> (editor for `task`): all names of `base` serve `task`, too."""
+
+    def add(make):
+        _DERIVED[task] = base, make
+        return make
 
     return add
 
@@ -30,6 +44,10 @@ def controls(task):
     """
     for module in iter_modules(__path__):
         import_module(f"{__name__}.{module.name}")
-    if task not in _EDITORS:
-        raise ValueError(f'task = "{task}": one of {", ".join(sorted(_EDITORS))} expected')
-    return dict(_EDITORS[task])
+    found = dict(_EDITORS.get(task, {}))
+    if task in _DERIVED:
+        base, make = _DERIVED[task]
+        found |= {name: make(editor) for name, editor in _EDITORS.get(base, {}).items() if name not in found}
+    if not found:
+        raise ValueError(f'task = "{task}": one of {", ".join(sorted({*_EDITORS, *_DERIVED}))} expected')
+    return found

@@ -92,3 +92,11 @@ def distance_to_segments(start, end, height, width):
     offset = pixel - start[:, None, None]                                          # (N, H, W, 2)
     share = ((offset * along).sum(-1, keepdim=True) / along.square().sum(-1, keepdim=True)).clamp(0, 1)
     return (offset - share * along).norm(dim=-1)
+
+
+def check_mask(image, edit_mask):
+    """Raise ValueError unless edit_mask is bool (B or 1, 1, H, W) for an image (B, C, H, W)."""
+    fits = edit_mask.ndim == 4 and edit_mask.shape[1] == 1 and edit_mask.shape[2:] == image.shape[2:]
+    if not fits or len(edit_mask) not in (1, len(image)) or edit_mask.dtype != torch.bool:
+        found = f"edit_mask is {tuple(edit_mask.shape)} {edit_mask.dtype}, image is {tuple(image.shape)}"
+        raise ValueError(f"{found}: torch.bool (B, 1, H, W), same height and width expected")

@@ -3,13 +3,13 @@
 A canvas larger than the network was trained on is denoised in windows that overlap and are averaged.
 """
 
+from inspect import Parameter, Signature, signature
 from math import ceil
 
 import torch
 from torch.nn.functional import pad
 
-from minidiff.control import register
-from minidiff.control.repaint import repaint, repaint_path
+from minidiff.control import derive
 
 
 def outpaint_canvas(image, left=0, right=0, top=0, bottom=0):
@@ -72,17 +72,40 @@ def windowed(denoise, size, overlap):
     return denoise_all
 
 
-@register("outpaint", "repaint")
-def repaint_outpaint(
-    model, image, edit_mask, prompt, *, generator, steps=50, jump=5, visits=5, scale=1.0, overlap=None
-):
-    """Fill the new part of a canvas by RePaint, yielding every State; in windows where it exceeds model.size.
+class Windowed:
+    """A model for canvases of one size, larger than it was trained on: it denoises them in windows.
 
-    image, edit_mask: from outpaint_canvas.  overlap: of the windows, in pixels; half of one unless given.
-    The others: as in inpainting.
+    model: as in minidiff.model.  height, width: of the canvas.  overlap: of the windows, in pixels.
     """
-    overlap = model.size // 2 if overlap is None else overlap
-    cuts = windows(*image.shape[2:], model.size, overlap)
-    denoise = windowed(model.denoiser([prompt] * len(image) * len(cuts), scale), model.size, overlap)
-    path = repaint_path(model.process.times(steps), jump, visits)
-    return repaint(model.process, denoise, image, edit_mask, path, generator)
+
+    def __init__(self, model, height, width, overlap):
+        self.model, self.process, self.size = model, model.process, model.size
+        self.overlap, self.cuts = overlap, windows(height, width, model.size, overlap)
+
+    def denoiser(self, prompts, scale=1.0, extra=None):
+        """As the model's own, with its prompts and extra channels for every window."""
+        if extra is not None:
+            extra = torch.cat([extra[..., row, column] for row, column in self.cuts])
+        denoise = self.model.denoiser(list(prompts) * len(self.cuts), scale, extra)
+        return windowed(denoise, self.size, self.overlap)
+
+
+@derive("outpaint", base="inpaint")
+def outpainter(inpaint):
+    """Outpainting by any editor that inpaints: fill the new part of a canvas, in windows where it is large.
+
+    image, edit_mask: from outpaint_canvas.  Its options, and overlap: of the windows, in pixels; half of one
+    unless given.
+    """
+
+    def outpaint(model, image, edit_mask, prompt, *, generator, overlap=None, **options):
+        if model.kind == "denoiser" and max(image.shape[2:]) > model.size:
+            overlap = model.size // 2 if overlap is None else overlap
+            model = Windowed(model, *image.shape[2:], overlap)
+        return inpaint(model, image, edit_mask, prompt, generator=generator, **options)
+
+    takes = dict(signature(inpaint).parameters)
+    takes["overlap"] = Parameter("overlap", Parameter.KEYWORD_ONLY, default=None)
+    outpaint.__signature__ = Signature(takes.values())
+    outpaint.weights, outpaint.kind = inpaint.weights, inpaint.kind
+    return outpaint

@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 
 from minidiff.control import register
+from minidiff.control.masks import check_mask
 from minidiff.process.sample import State, normal_like
 
 
@@ -66,14 +67,6 @@ def repaint(process, denoise, known, edit_mask, path, generator, step=None):
             x0_hat = process.predict_x0(x, prediction, t)
             x = repaint_step(process, x, prediction, t, t_next, known, edit_mask, noise, step)
         yield State(t_next, x, x0_hat)
-
-
-def check_mask(image, edit_mask):
-    """Raise ValueError unless edit_mask is bool (B or 1, 1, H, W) for an image (B, C, H, W)."""
-    fits = edit_mask.ndim == 4 and edit_mask.shape[1] == 1 and edit_mask.shape[2:] == image.shape[2:]
-    if not fits or len(edit_mask) not in (1, len(image)) or edit_mask.dtype != torch.bool:
-        found = f"edit_mask is {tuple(edit_mask.shape)} {edit_mask.dtype}, image is {tuple(image.shape)}"
-        raise ValueError(f"{found}: torch.bool (B, 1, H, W), same height and width expected")
 
 
 @register("inpaint", "repaint")

@@ -1,6 +1,8 @@
 """The parts of the networks: level embedding, residual block, attention, checks of a configuration."""
 
+from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from math import log, sqrt
 
 import torch
@@ -88,6 +90,7 @@ class Attention(nn.Module):
         self.q = nn.Linear(dim, dim)
         self.kv = nn.Linear(context_dim, 2 * dim)
         self.out = zero_init(nn.Linear(dim, dim))
+        self.adjust = None                                                         # see `adjusted`
 
     def forward(self, x, context, visible=None):
         """x: (B, N, dim), context: (B, L, context_dim) -> (B, N, dim).
@@ -99,8 +102,28 @@ class Attention(nn.Module):
         scores = q @ (k.transpose(2, 3) / sqrt(HEAD_DIM))                          # (B, heads, N, L)
         if visible is not None:
             scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
-        attended = scores.softmax(3).to(v.dtype) @ v                               # (B, heads, N, 32)
+        weights = scores.softmax(3)
+        if self.adjust is not None:
+            weights = self.adjust(weights)
+        attended = weights.to(v.dtype) @ v                                         # (B, heads, N, 32)
         return self.out(attended.transpose(1, 2).flatten(2))                       # (B, N, dim)
+
+
+@contextmanager
+def adjusted(network, adjust):
+    """Inside, adjust(name, weights) -> weights may change what every PictureAttention of a network looks at.
+
+    name: of the layer, "....look_around" (cells at cells) or "....read_text" (cells at tokens).
+    weights: (B, heads, N, L), after the softmax, one row for each of N cells, sums 1.
+    """
+    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, PictureAttention)}
+    try:
+        for name, layer in layers.items():
+            layer.attend.adjust = partial(adjust, name)
+        yield
+    finally:
+        for layer in layers.values():
+            layer.attend.adjust = None
 
 
 class PictureAttention(nn.Module):

@@ -86,36 +86,51 @@ class UNet(nn.Module):
         self.norm = group_norm(c[0])
         self.head = zero_init(nn.Conv2d(c[0], patch * config.picture_channels, 3, padding=1))
 
-    def forward(self, x_t, level, text=None, text_mask=None, extra=None):
+    def forward(self, x_t, level, text=None, text_mask=None, extra=None, added=None):
         """Predict from x_t: eps, x0 or v, whichever the training asked for.
 
         x_t: (B, C, H, W), sides multiples of config.multiple.  level: scalar or (B,), 0..1 of the whole.
         text: (B, L, text_dim), text_mask: (B, L) bool, True = a real token; without it, all are.
-        extra: (B, extra_channels, H, W).
+        extra: (B, extra_channels, H, W).  added: one tensor a resolution, finest first, from a control branch
+        (controlnet.py), to be added to what goes down, before it comes up again.
         Returns (B, C, H, W) in the dtype of x_t, whatever the weights' is. Raises ValueError for bad shapes.
         """
+        condition, text, visible, h = self.enter(x_t, level, text, text_mask, extra)
+        *skips, h = self.descend(h, condition, text, visible)                      # the last: (B, c2, H/8, W/8)
+        if added is not None:
+            *skips, h = [own + more for own, more in zip([*skips, h], added, strict=True)]
+        for stage, grow in zip(reversed(self.up), reversed(self.grow)):
+            h = F.pixel_shuffle(grow(h), 2) + skips.pop()
+            h = stage(h, condition, text, visible)
+        h = self.head(F.silu(self.norm(h)))                                        # (B, 4 C, H/2, W/2)
+        return F.pixel_shuffle(h, 2).to(x_t.dtype)                                 # (B, C, H, W)
+
+    def look(self, x_t, level, text=None, text_mask=None, extra=None):
+        """Only the way down: what each resolution makes of x_t, (B, channels[i], ...), finest first."""
+        condition, text, visible, h = self.enter(x_t, level, text, text_mask, extra)
+        return self.descend(h, condition, text, visible)
+
+    def enter(self, x_t, level, text, text_mask, extra):
+        """Check the inputs; what all blocks are told, and the finest cells, (B, c0, H/2, W/2)."""
         level = torch.as_tensor(level)
         check_inputs(self.config, x_t, level, text, text_mask, extra)
         dtype = self.stem.weight.dtype
         text = None if text is None else text.to(dtype)
         visible = None if text_mask is None else text_mask[:, None, None, :]       # (B, 1, 1, L)
         level = level.to(x_t.device).expand(len(x_t))
-        condition = self.condition(level, text, text_mask)                         # (B, condition_dim)
-
-        h = self.stem(patches(x_t, dtype))                                         # (B, c0, H/2, W/2)
+        h = self.stem(patches(x_t, dtype))
         if extra is not None:
             h = h + self.stem_extra(patches(extra, dtype))
-        skips = []
-        for stage, shrink in zip(self.down, self.shrink):
+        return self.condition(level, text, text_mask), text, visible, h
+
+    def descend(self, h, condition, text, visible):
+        """The way down, from the finest cells: as `look`."""
+        found = []
+        for stage, shrink in zip(self.down, [*self.shrink, None]):
             h = stage(h, condition, text, visible)
-            skips.append(h)
-            h = shrink(h)
-        h = self.down[-1](h, condition, text, visible)                             # (B, c2, H/8, W/8)
-        for stage, grow in zip(reversed(self.up), reversed(self.grow)):
-            h = F.pixel_shuffle(grow(h), 2) + skips.pop()
-            h = stage(h, condition, text, visible)
-        h = self.head(F.silu(self.norm(h)))                                        # (B, 4 C, H/2, W/2)
-        return F.pixel_shuffle(h, 2).to(x_t.dtype)                                 # (B, C, H, W)
+            found.append(h)
+            h = h if shrink is None else shrink(h)
+        return found
 
     def condition(self, level, text, text_mask):
         """What residual blocks are told: the level, and the mean of the real tokens -> (B, condition_dim)."""

@@ -24,16 +24,22 @@ def dual_cfg(none, image, both, image_scale, text_scale):
     return none + image_scale * (image - none) + text_scale * (both - image)
 
 
-def rescaled_cfg(uncond, cond, scale, rescale=0.7):
-    """cfg, brought back towards the contrast of the conditional prediction, since large scales over-expose.
+def rescaled(guided, cond, rescale):
+    """A guided prediction, brought back towards the contrast of the conditional one.
 
     rescale guided std(cond) / std(guided) + (1 - rescale) guided, std over a picture; 2305.08891, sec. 3.4.
-    uncond, cond: (B, C, H, W).  rescale 0: plain cfg; 1: exactly the contrast of cond.
+    guided, cond: (B, C, H, W).  rescale 0: guided as it is; 1: exactly the contrast of cond.
     """
-    guided = cfg(uncond, cond, scale)
+    if rescale == 0:
+        return guided
     per_picture = dict(dim=(1, 2, 3), keepdim=True)
     contrast = cond.std(**per_picture) / guided.std(**per_picture)                 # (B, 1, 1, 1)
     return (rescale * contrast + 1 - rescale) * guided
+
+
+def rescaled_cfg(uncond, cond, scale, rescale=0.7):
+    """cfg, with the contrast brought back by `rescaled`, since large scales over-expose."""
+    return rescaled(cfg(uncond, cond, scale), cond, rescale)
 
 
 def guided(predict, cond, uncond, scale):
