@@ -1,4 +1,4 @@
-"""The command line: minidiff inpaint | outpaint | generate | demo | bench."""
+"""The command line: minidiff edit | inpaint | outpaint | generate | demo | bench."""
 
 import argparse
 import sys
@@ -13,6 +13,12 @@ from minidiff.control import controls
 from minidiff.editor import Editor, options_of
 from minidiff.images import check_output, save_png
 
+EDIT = """\
+Change a picture as an instruction says: add, remove, recolour, replace, move or resize a thing, change the
+season, the time of day or the style. Other controls read not an instruction but a caption of the result.
+
+example: minidiff edit street.png "make the car blue" blue.png
+"""
 INPAINT = """\
 Fill a hole in a picture, and keep every other pixel exactly as it is.
 
@@ -28,6 +34,7 @@ Draw a picture from words, of what Toytown has: a house, a tree, a person, a car
 seasons, by day, at dusk and at night.
 
 example: minidiff generate night.png --prompt 'a blue house and a sign that says "AB" at night in winter'
+         minidiff generate drawn.png --prompt "a red house in spring" --map depth.png
 """
 FILES = {
     "IN": "the picture: PNG, JPEG, WebP, BMP or GIF, sides multiples of 8 from 32 to 512 (else --resize)",
@@ -40,6 +47,13 @@ HELP = {
     "visits": "how often RePaint goes over each stretch of levels; more: slower, fits better",
     "jump": "levels that RePaint climbs back, to go over them again",
     "scale": "guidance: how closely to follow the prompt, 1 = as learnt",
+    "image_scale": "how closely to stay with the picture, 1 = as learnt",
+    "text_scale": "how closely to follow the instruction, 1 = as learnt",
+    "rescale": "0 to 1: how far to bring strong guidance back to the contrast of the plain prediction",
+    "strength": "0 to 1: how far up the levels SDEdit restarts; more changes more",
+    "source": "a caption of what IN shows, for inversion and Prompt-to-Prompt",
+    "words": "0 to 1: share of the steps in which the new caption looks where the old one did",
+    "cells": "0 to 1: share of the steps in which the picture's parts attend as in the old one",
     "overlap": "pixels that neighbouring windows share, where the picture is larger than those learnt from",
 }
 
@@ -77,6 +91,7 @@ def parser():
                          epilog="minidiff COMMAND --help says more about a command")
     main_parser.add_argument("--version", action="version", version=f"minidiff {version('minidiff')}")
     commands = main_parser.add_subparsers(metavar="COMMAND", required=True)
+    add_edit(commands)
     add_inpaint(commands)
     add_outpaint(commands)
     add_generate(commands)
@@ -92,12 +107,24 @@ def add_module(commands, name, module, summary):
     command.set_defaults(run=module.main)
 
 
+def add_edit(commands):
+    """minidiff edit IN INSTRUCTION OUT"""
+    command = commands.add_parser("edit", help="change a picture by an instruction", description=EDIT)
+    add_files(command, "IN")
+    command.add_argument("instruction", metavar="INSTRUCTION", help='what to do; "" changes nothing')
+    add_files(command, "OUT")
+    command.add_argument("--resize", action="store_true", help="first bring it to the nearest size that runs")
+    add_common(command, "edit", "dual-cfg")
+    command.set_defaults(run=run_edit)
+
+
 def add_inpaint(commands):
     """minidiff inpaint IN MASK OUT"""
     command = commands.add_parser("inpaint", help="fill a hole in a picture", description=INPAINT)
     add_files(command, "IN", "MASK", "OUT")
     command.add_argument("--prompt", default="", help='what the whole picture shows ("")')
     command.add_argument("--resize", action="store_true", help="bring both to the nearest size that runs")
+    command.add_argument("--scribble", action="store_true", help="MASK is a line drawn round what may change")
     add_common(command, "inpaint", "repaint")
     command.set_defaults(run=run_inpaint)
 
@@ -120,6 +147,7 @@ def add_generate(commands):
     add_files(command, "OUT")
     command.add_argument("--prompt", default="", help='what to draw; writing on a sign in double quotes ("")')
     command.add_argument("--n", type=int, default=1, help="how many pictures (1)")
+    command.add_argument("--map", help="a depth, segmentation or pose map to follow")
     add_common(command, "generate", "free")
     command.set_defaults(run=run_generate)
 
@@ -134,28 +162,40 @@ def add_common(command, task, default):
     """The options of every verb, and those that its control mechanisms have in their signatures."""
     there = controls(task)
     command.add_argument("--seed", type=int, default=0, help="the same seed gives the same picture (0)")
-    command.add_argument("--model", default="town-ddpm", help="name or path of the weights (town-ddpm)")
+    command.add_argument("--model", help="name or path of the weights (those that the control was made for)")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
-    command.add_argument("--control", default=default, choices=there, help=f"control mechanism ({default})")
+    command.add_argument("--control", choices=there, help=f"control mechanism ({default})")
     options = {name: value for control in there.values() for name, value in options_of(control).items()}
-    for name, value in (options | options_of(there[default])).items():
-        shown = "" if value is None else f" ({value})"
-        command.add_argument("--" + name.replace("_", "-"), type=int if value is None else type(value),
-                             default=argparse.SUPPRESS, metavar="NUMBER", help=HELP.get(name, name) + shown)
+    options = {name: value for name, value in (options | options_of(there[default])).items() if name != "map"}
+    for name, value in options.items():
+        shown = "" if value in (None, "") else f" ({value})"
+        kind, metavar = (int if value is None else type(value)), ("TEXT" if value == "" else "NUMBER")
+        command.add_argument("--" + name.replace("_", "-"), type=kind, default=argparse.SUPPRESS,
+                             metavar=metavar, help=HELP.get(name, name) + shown)
     command.set_defaults(option_names=tuple(options))
 
 
 def chosen(args):
     """The options that the command line gave for the editor."""
     given = {name: getattr(args, name) for name in args.option_names if hasattr(args, name)}
-    return {"seed": args.seed, "control": args.control, "strict": True, **given}
+    control = {"control": args.control} if args.control else {}
+    return {"seed": args.seed, "strict": True, **control, **given}
+
+
+def run_edit(args):
+    """Edit by an instruction."""
+    out = check_output(args.out)
+    edit = Editor.load(args.model, args.device).begin_edit(
+        getattr(args, "in"), args.instruction, resize=args.resize, **chosen(args))
+    finish(edit, [out])
 
 
 def run_inpaint(args):
     """Inpaint, unless the mask lets nothing change."""
     out = check_output(args.out)
     edit = Editor.load(args.model, args.device).begin_inpaint(
-        getattr(args, "in"), args.mask, args.prompt, resize=args.resize, **chosen(args))
+        getattr(args, "in"), args.mask, args.prompt, resize=args.resize, scribble=args.scribble,
+        **chosen(args))
     if not edit.edit_mask.any():
         raise ValueError(f"{args.mask}: nothing may change,\nsome white or transparent pixels expected")
     finish(edit, [out])
@@ -177,7 +217,8 @@ def run_generate(args):
     out = Path(args.out)
     names = [out] if args.n == 1 else [out.with_stem(f"{out.stem}-{i}") for i in range(1, args.n + 1)]
     outs = [check_output(name) for name in names]
-    finish(Editor.load(args.model, args.device).begin_generate(args.prompt, args.n, **chosen(args)), outs)
+    finish(Editor.load(args.model, args.device).begin_generate(
+        args.prompt, args.n, map=args.map, **chosen(args)), outs)
 
 
 def finish(edit, outs):

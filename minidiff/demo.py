@@ -1,4 +1,4 @@
-"""A tour of a few minutes: fill a hole, mend a torn picture, paint beyond an edge, draw from words.
+"""A tour of a few minutes: fill a hole, mend a torn picture, paint beyond an edge, obey, draw from words.
 
 It writes a PNG of every result, a film of the reverse process, and one HTML page that shows them all.
 """
@@ -22,6 +22,10 @@ SUMMER = "{} on the right and an orange car in the middle, on a summer day"
 DUSK = ("a blue car on the left, a red house on the left, a person in a purple jacket and a pine tree "
         "on the right at dusk in summer")
 SPRING = "a picture of a round tree in the middle, a green house and a yellow car, on a spring day"
+INSTRUCTIONS = {"told-winter": "make it winter", "told-night": "make it night", "told-removed": "remove the car",
+                "told-blue": "make the car blue"}
+MAPPED = {"map-summer": "a picture of a red house, a round tree and a white car on a summer day",
+          "map-night": "a picture of a green house, a pine tree and a yellow car at night in winter"}
 CAPTIONS = {
     "words-house": "a picture of a red house, a round tree and a yellow car on a summer day",
     "words-sign": 'a picture of a white house and a sign that says "AB" at night in winter',
@@ -64,7 +68,7 @@ class Chapter:
 def add_arguments(parser):
     """The options of `minidiff demo`, for an argparse parser."""
     parser.add_argument("--out", default="out/demo", metavar="DIR", help="where it writes (out/demo)")
-    parser.add_argument("--model", default="town-ddpm", help="name or path of the weights (town-ddpm)")
+    parser.add_argument("--model", help="name or path of weights for all edits (each brings its own)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     parser.add_argument("--steps", type=int, default=50, help="levels from noise to picture (50)")
 
@@ -91,7 +95,8 @@ def main(args):
 
 def tour(editor, steps):
     """The chapters, with their edits ready to run."""
-    return [hole(editor, steps), torn(editor, steps), beyond(editor, steps), words(editor, steps)]
+    return [hole(editor, steps), trained(editor, steps), torn(editor, steps), beyond(editor, steps),
+            told(editor, steps), words(editor, steps), mapped(editor, steps)]
 
 
 def hole(editor, steps):
@@ -112,6 +117,38 @@ def hole(editor, steps):
 def marked(picture, edit_mask):
     """A PIL picture, orange stripes where it may change."""
     return to_pil(overlay(to_tensor(picture), edit_mask))
+
+
+def trained(editor, steps):
+    """The same hole by networks that were trained on holes."""
+    files = [data_folder() / "demo" / name for name in ("street.png", "hole.png")]
+    prompt = SUMMER.format("a white house")
+    pieces = [
+        Piece("hole-glide", "GLIDE: " + f"“{prompt}”", editor.begin_inpaint(
+            *files, prompt, control="glide", steps=steps, seed=1)),
+        Piece("hole-lama", "LaMa: one pass, no words", editor.begin_inpaint(*files, control="lama"))]
+    text = ("GLIDE sees at every step what it has to fit to, so that one walk down is enough. LaMa is no "
+            "diffusion at all: it gives its best guess at once, the blur of all that might stand there.")
+    return Chapter("Trained on holes", text, [(marked(*load_pair(*files)), "may change")], pieces)
+
+
+def told(editor, steps):
+    """A picture changed as instructions say, and nothing marked."""
+    file = data_folder() / "demo" / "street.png"
+    pieces = [Piece(name, f"“{words}”", editor.begin_edit(file, words, steps=steps))
+              for name, words in INSTRUCTIONS.items()]
+    text = ("InstructPix2Pix sees the picture beside the noise, and nobody marks what may change. So nothing "
+            "holds the rest but what it has learnt: look at what else moved.")
+    return Chapter("Say what to change", text, [(Image.open(file).convert("RGB"), "given")], pieces)
+
+
+def mapped(editor, steps):
+    """A scene drawn anew, twice, where a map says."""
+    file = data_folder() / "demo" / "depth.png"
+    pieces = [Piece(name, f"“{words}”", editor.begin_generate(words, map=file, steps=steps))
+              for name, words in MAPPED.items()]
+    text = "ControlNet: a depth map says where things stand, bright is near; the caption says what they are."
+    return Chapter("Draw after a map", text, [(Image.open(file).convert("RGB"), "given: depth")], pieces)
 
 
 def torn(editor, steps):

@@ -42,7 +42,10 @@ class Editor:
         return cls(None if name is None else load_model(name, device), device)
 
     def generate(self, prompt="", n=1, **options):
-        """Draw n pictures of what the prompt says, "" = anything."""
+        """Draw n pictures of what the prompt says, "" = anything.
+
+        Options: map: path, PIL picture or (1, 3, H, W) of a depth, segmentation or pose map to follow.
+        """
         return self.begin_generate(prompt, n, **options).result()
 
     def inpaint(self, image, edit_mask, prompt=None, **options):
@@ -50,7 +53,8 @@ class Editor:
 
         image: path, PIL picture or x0 (1, 3, H, W).  edit_mask: path, PIL picture or bool (1, 1, H, W), of
         its size. prompt: what the whole picture shows, None = anything.  Options: resize: bring the two to
-        the nearest size that runs; control: its name.  Raises ValueError for bad pictures, masks and options.
+        the nearest size that runs; scribble: edit_mask is a line drawn by hand, and what it encloses may
+        change; control: its name.  Raises ValueError for bad pictures, masks and options.
         """
         return self.begin_inpaint(image, edit_mask, prompt, **options).result()
 
@@ -66,17 +70,24 @@ class Editor:
         """
         return self.begin_edit(image, instruction, **options).result()
 
-    def begin_generate(self, prompt="", n=1, *, control="free", **options):
+    def begin_generate(self, prompt="", n=1, *, map=None, control=None, **options):
         """`generate`, as an Edit to watch."""
         if n < 1:
             raise ValueError(f"n = {n}: 1 picture or more expected")
+        control = control or ("free" if map is None else "map")
         side = self._model_for("generate", control).size
-        blank, everywhere = torch.zeros(n, 3, side, side), torch.ones(1, 1, side, side, dtype=torch.bool)
-        return self._begin("generate", control, blank, everywhere, prompt, **options)
+        if map is not None:
+            map = to_tensor(load_image(map))
+            options["map"], (height, width) = map, map.shape[2:]
+        else:
+            height = width = side
+        blank = torch.zeros(n, 3, height, width)
+        return self._begin("generate", control, blank, torch.ones_like(blank[:1, :1]) > 0, prompt, **options)
 
-    def begin_inpaint(self, image, edit_mask, prompt=None, *, control="repaint", resize=False, **options):
+    def begin_inpaint(self, image, edit_mask, prompt=None, *, control="repaint", resize=False, scribble=False,
+                      **options):
         """`inpaint`, as an Edit to watch."""
-        picture, edit_mask = load_pair(image, edit_mask, resize)
+        picture, edit_mask = load_pair(image, edit_mask, resize, scribble)
         x0 = to_tensor(picture)
         self._warn_if_strange("inpaint", control, x0, edit_mask)
         return self._begin("inpaint", control, x0, edit_mask, prompt, **options)

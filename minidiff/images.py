@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch.nn.functional import adaptive_max_pool2d
+from torch.nn.functional import adaptive_max_pool2d, max_pool2d, pad
 
 from minidiff.checkpoint import write_atomically
 
@@ -62,14 +62,16 @@ def load_mask(source):
     return torch.from_numpy(grey >= 128)[None, None]
 
 
-def load_pair(image, edit_mask, resize=False):
+def load_pair(image, edit_mask, resize=False, scribble=False):
     """A picture and the mask that goes with it, as load_image and load_mask give them, of one size.
 
     resize: brings both to `good_size`; a pixel may then change where any pixel that it stands for may.
+    scribble: the mask is a line drawn by hand: what it encloses may change, too, as in `enclosed`.
     Raises ImageError as those two, and where the sizes differ.
     """
     name, mask_name = name_of(image, "image"), name_of(edit_mask, "edit_mask")
     picture, edit_mask = to_rgb(still_picture(image, "image")), load_mask(edit_mask)
+    edit_mask = enclosed(edit_mask) if scribble else edit_mask
     height, width = edit_mask.shape[2:]
     if picture.size != (width, height):
         found = f"{mask_name} is {across((width, height))}, {name} is {across(picture.size)}"
@@ -78,6 +80,32 @@ def load_pair(image, edit_mask, resize=False):
     if size == picture.size:
         return picture, edit_mask
     return load_image(picture, resize), adaptive_max_pool2d(edit_mask.float(), size[::-1]) > 0
+
+
+def enclosed(lines, gap=2):
+    """The region that a hand drew: its lines, all that they enclose, and `gap` pixels around.
+
+    lines: bool (1, 1, H, W), True = drawn. A line need not quite close: gaps of up to 2 gap pixels count as
+    closed. The edge of the picture closes nothing. Returns bool (1, 1, H, W).
+    """
+    wall = grown(lines, gap)
+    outside = pad(~wall, (1, 1, 1, 1), value=True)              # a frame that is outside in any case
+    reached = torch.zeros_like(outside)
+    reached[..., [0, -1], :] = reached[..., [0, -1]] = True
+    while True:                                                 # flood from the frame, until nothing is new
+        spread = grown(reached, 1, diagonal=False) & outside
+        if torch.equal(spread, reached):
+            return ~reached[..., 1:-1, 1:-1]
+        reached = spread
+
+
+def grown(region, by, diagonal=True):
+    """A region and all pixels at most `by` away, up, down and sideways; bool (1, 1, H, W)."""
+    region = region.float()
+    if diagonal:
+        return max_pool2d(region, 2 * by + 1, stride=1, padding=by) > 0
+    upright = max_pool2d(region, (2 * by + 1, 1), stride=1, padding=(by, 0))
+    return torch.maximum(upright, max_pool2d(region, (1, 2 * by + 1), stride=1, padding=(0, by))) > 0
 
 
 def still_picture(source, role):

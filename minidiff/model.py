@@ -48,7 +48,7 @@ class Model:
             if base:
                 frozen, base_entry = load_weights(base)
                 config = {**base_entry["config"], **config}
-                tensors |= {name.replace("unet.", "unet.base.", 1): tensor for name, tensor in frozen.items()}
+                tensors |= {name.replace("unet.", "unet.base.", 1): value for name, value in frozen.items()}
             process = process_from(config["process"])
             unet = UNet(UNetConfig.from_dict(config["unet"]))
             unet = ControlledUNet(unet, config["map_channels"]) if base else unet
@@ -178,7 +178,7 @@ class LaMaModel:
 
 @contextmanager
 def counted(network):
-    """Count calls of a network: `with counted(network) as calls`, calls[0] grows by one a picture and pass."""
+    """Count a network's calls: `with counted(network) as calls`, calls[0] grows by one a picture and pass."""
     calls = [0]
 
     def count(network, arguments, output):

@@ -16,9 +16,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:unknown")       # the tiny netwo
 
 @pytest.fixture(scope="module")
 def quick(tiny_weights, tmp_path_factory):
-    """Every table of `minidiff bench --quick`, by name."""
+    """Every table of `minidiff bench --quick`, by name: town-ddpm's of the tiny network."""
     folder = tmp_path_factory.mktemp("quick")
-    bench.main(options("--quick", "--model", str(tiny_weights), "--device", "cpu", "--out", str(folder)))
+    for name in bench.TABLES:
+        tiny = ("--model", str(tiny_weights)) if bench.weights_of(name) == "town-ddpm" else ()
+        bench.main(options("--only", name, "--quick", *tiny, "--device", "cpu", "--out", str(folder)))
     saved = {f"{name}.{end}" for name in bench.TABLES for end in ("json", "md")}
     assert {path.name for path in folder.iterdir()} == saved
     return {name: Table.load(folder / f"{name}.json") for name in bench.TABLES}
@@ -31,7 +33,8 @@ def bias_rows(quick):
 
 @pytest.fixture(scope="module")
 def masks_rows(tiny_weights):
-    return masks.rows(Model.load(tiny_weights, "cpu"), scenes=2, samples=3, visits=(1, 2), steps=6)
+    model = Model.load(tiny_weights, "cpu")
+    return masks.rows(model, scenes=2, samples=3, visits=(1, 2), steps=6, glide_steps=2)
 
 
 def options(*words):
@@ -97,7 +100,7 @@ def test_intervals_of_a_distance_hold_it():
 
 def test_masks_have_every_editor_on_every_mask(masks_rows):
     cases = [(row["mask"], row["editor"], row["picture"]) for row in masks_rows]
-    assert len(set(cases)) == len(cases) == 6 * (4 + 2 * 2)
+    assert len(set(cases)) == len(cases) == 6 * (4 + 2 * 2 + 2 + 1)     # LaMa has one picture
 
 
 def test_null_editors_rank_rightly(masks_rows):
@@ -117,6 +120,7 @@ def test_masks_count_network_calls(masks_rows):
     calls = {(row["editor"], row["picture"]): row.get("network calls") for row in masks_rows}
     assert calls["RePaint, visits 1", masks.ONE] == 6 and calls["RePaint, visits 2", masks.ONE] == 11
     assert calls["RePaint, visits 2", "mean of 3"] == 33 and calls["oracle", masks.ONE] is None
+    assert calls[masks.GLIDE, masks.ONE] == 2 and calls[masks.LAMA, masks.ONE] == 1
 
 
 def test_the_mean_of_samples_is_nearer_than_they_are(masks_rows):
@@ -128,12 +132,15 @@ def test_the_mean_of_samples_is_nearer_than_they_are(masks_rows):
         assert mean["truth (dB)"].value > one["truth (dB)"].value
         gain = mean["truth (dB)"].value - plain["truth (dB)"].value
         assert mean["over one visit (dB)"].value == pytest.approx(gain)
+        glide = found[mask, masks.GLIDE, masks.ONE]
+        gain = glide["truth (dB)"].value - one["truth (dB)"].value
+        assert glide["over most visits (dB)"].value == pytest.approx(gain)
 
 
 def test_editors_never_see_the_truth_in_the_hole(tiny_editor):
     truth = toytown.paint(toytown.scenes(1, 0))
     edit_mask = torch.ones(1, 1, 64, 64, dtype=torch.bool)
-    seen, _, _ = masks.run(masks.identity, tiny_editor.model, truth, edit_mask, None)
+    seen, _, _ = masks.run(masks.identity, truth, edit_mask, None)
     assert (seen == 0).all()
 
 
@@ -192,11 +199,14 @@ def test_exact_tables_need_no_weights_and_quick_ones_are_not_saved(monkeypatch, 
 
 def test_chief_figures_come_from_rows_that_asked_the_network(quick):
     rows = {name: quick[name].rows for name in ("masks", "captions", "speed")}
-    assert list(masks.chief(rows["masks"])) == list(masks.SIX)
-    wide = [row for row in rows["masks"] if row["mask"] == "wide" and "network calls" in row][-1]
-    assert masks.chief(rows["masks"])["wide"] == round(wide["truth (dB)"].value, 2)
-    assert list(captions.chief(rows["captions"])) == ["sampled, scale 1", "sampled, scale 3"]
-    assert len(speed.chief(rows["speed"])) == 2
+    of_masks = masks.chief(rows["masks"])
+    assert all(list(figures) == list(masks.SIX) for figures in of_masks.values()) and len(of_masks) == 3
+    last = {"town-ddpm": "RePaint, visits 2", "town-inpaint": masks.GLIDE, "town-lama": masks.LAMA}
+    for weights, editor in last.items():
+        wide = [row for row in rows["masks"] if (row["mask"], row["editor"]) == ("wide", editor)][-1]
+        assert of_masks[weights]["wide"] == round(wide["truth (dB)"].value, 2)
+    assert list(captions.chief(rows["captions"])["town-ddpm"]) == ["sampled, scale 1", "sampled, scale 3"]
+    assert len(speed.chief(rows["speed"])["town-ddpm"]) == 2
 
 
 def test_a_measured_table_puts_its_chief_figures_into_the_manifest(monkeypatch, tmp_path, quick):
@@ -204,9 +214,9 @@ def test_a_measured_table_puts_its_chief_figures_into_the_manifest(monkeypatch, 
     monkeypatch.setattr(bench, "data_folder", lambda: tmp_path)
     monkeypatch.setattr(bench, "add_figures", lambda *figures: noted.append(figures))
     monkeypatch.setattr(bench, "measure", lambda name, *_: quick[name])
-    monkeypatch.setattr(bench.Model, "load", lambda *_: None)
+    monkeypatch.setattr(bench, "load_model", lambda *_: None)
     bench.main(options("--only", "speed"))
-    assert noted == [("town-ddpm", {"speed": speed.chief(quick["speed"].rows)})]
+    assert noted == [("town-ddpm", {"speed": speed.chief(quick["speed"].rows)["town-ddpm"]})]
     bench.main(options("--only", "speed", "--out", str(tmp_path)))
     bench.main(options("--only", "speed", "--model", "my.safetensors"))
     bench.main(options("--only", "bias"))

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from minidiff.process.guidance import cfg, drop_conditions, dual_cfg, guided, rescaled_cfg
+from minidiff.process.guidance import (
+    cfg,
+    drop_conditions,
+    drop_text_and_image,
+    dual_cfg,
+    guided,
+    rescaled,
+    rescaled_cfg,
+)
 
 
 def draw(seed, *shape):
@@ -22,9 +30,9 @@ def test_cfg_scales():
 def test_dual_cfg_scales():
     none, image, both = draw(0), draw(1), draw(2)
     assert torch.equal(dual_cfg(none, image, both, 0, 0), none)
-    assert (dual_cfg(none, image, both, 1, 0) - image).abs().max() < 1e-10
-    assert (dual_cfg(none, image, both, 1, 1) - both).abs().max() < 1e-10
-    assert (dual_cfg(none, image, both, 7, 7) - cfg(none, both, 7)).abs().max() < 1e-10
+    assert (dual_cfg(none, image, both, 1, 0) - image).abs().max() < 1e-12
+    assert (dual_cfg(none, image, both, 1, 1) - both).abs().max() < 1e-12
+    assert (dual_cfg(none, image, both, 7, 7) - cfg(none, both, 7)).abs().max() < 1e-12
     by_weights = (1 - 1.5) * none + (1.5 - 7.5) * image + 7.5 * both
     assert (dual_cfg(none, image, both, 1.5, 7.5) - by_weights).abs().max() < 1e-10
 
@@ -36,6 +44,16 @@ def test_rescaled_cfg_keeps_the_contrast_of_the_conditional_prediction():
     for picture, kept in zip(full, cond):
         assert abs(picture.std().item() - kept.std().item()) < 1e-10
     assert (rescaled_cfg(uncond, cond, 7.5, 0.7) - (0.7 * full + 0.3 * none)).abs().max() < 1e-10
+
+
+def test_rescaled_scales_each_picture_by_one_number():
+    guided, cond = 5 * draw(0) + 0.3, draw(1)
+    assert rescaled(guided, cond, 0) is guided
+    for share in (0.7, 1):
+        for picture, kept, found in zip(guided, cond, rescaled(guided, cond, share), strict=True):
+            spread = [x.sub(x.mean()).square().mean().sqrt().item() for x in (picture, kept)]
+            factor = share * spread[1] / spread[0] + 1 - share
+            assert (found - factor * picture).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("t", [0.5, torch.tensor([0.5, 0.25])], ids=["one level", "a level each"])
@@ -71,3 +89,28 @@ def test_drop_conditions():
     assert dropped(0.15) == dropped(0.15) != dropped(0.15, seed=1)
     with pytest.raises(ValueError, match="share = 1.5"):
         dropped(1.5)
+
+
+def test_drop_text_and_image_in_shares_of_one_twentieth():
+    """100,000 draws: 5 % without text, 5 % without image, 5 % without both; four standard errors are .28 %."""
+    no_text, no_image = drop_text_and_image(100_000, torch.Generator().manual_seed(0))
+    assert no_text.shape == no_image.shape == (100_000,) and no_text.dtype == no_image.dtype == torch.bool
+    patterns = {"text": no_text & ~no_image, "image": no_image & ~no_text, "both": no_text & no_image,
+                "neither": ~(no_text | no_image)}
+    shares = {name: found.double().mean().item() for name, found in patterns.items()}
+    assert shares == pytest.approx({"text": 0.05, "image": 0.05, "both": 0.05, "neither": 0.85}, abs=0.0028)
+
+
+def test_drop_text_and_image_by_one_number_a_picture():
+    generator = torch.Generator().manual_seed(3)
+    no_text, no_image = drop_text_and_image(2000, generator, share=0.25)
+    after, twin = torch.rand(1, generator=generator), torch.Generator().manual_seed(3)
+    for u, without_text, without_image in zip(torch.rand(2000, generator=twin).tolist(), no_text, no_image):
+        part = int(u / 0.25)                                        # no text, neither, no image, all there
+        assert (without_text.item(), without_image.item()) == (part in (0, 1), part in (1, 2))
+    assert torch.equal(torch.rand(1, generator=twin), after)         # nothing else was drawn
+    none, all_third = drop_text_and_image(500, twin, share=0), drop_text_and_image(500, twin, share=1 / 3)
+    assert not none[0].any() and not none[1].any() and (all_third[0] | all_third[1]).all()
+    for share in (-0.01, 0.34, float("nan")):
+        with pytest.raises(ValueError, match=f"share = {share}: 0..1/3 expected"):
+            drop_text_and_image(5, twin, share)

@@ -14,6 +14,7 @@ from minidiff.images import (
     check_output,
     composite,
     decode,
+    enclosed,
     good_size,
     load_image,
     load_mask,
@@ -354,3 +355,39 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
         save_png(random_picture(seed=2), tmp_path / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     assert np.array_equal(load_image(tmp_path / "a.png"), random_picture(seed=1))
+
+
+def ring(size=32, gap=0):
+    """A circle drawn by hand, `gap` pixels of it missing at the top."""
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    distance = ((y - 15.5) ** 2 + (x - 15.5) ** 2).sqrt()
+    return ((distance - 9).abs() < 0.8) & ~((y < 12) & ((x - 15.5).abs() < gap / 2)), distance
+
+
+@pytest.mark.parametrize("gap", [0, 3])
+def test_a_scribble_means_what_it_encloses(gap):
+    lines, distance = ring(gap=gap)
+    region = enclosed(lines[None, None])[0, 0]
+    assert region[distance < 9].all() and not region[distance > 9 + 4.5].any() and region[lines].all()
+
+
+def test_an_open_line_encloses_nothing_and_only_grows():
+    lines = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
+    lines[..., 16, 4:28] = True
+    region = enclosed(lines, gap=2)
+    by_hand = torch.zeros_like(lines)
+    by_hand[..., 14:19, 2:30] = True
+    assert torch.equal(region, by_hand)
+    assert not enclosed(torch.zeros_like(lines)).any()
+
+
+def test_the_edge_of_the_picture_closes_nothing():
+    lines = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
+    lines[..., :, 16] = True                                    # from top to bottom
+    assert not enclosed(lines)[..., :12].any() and not enclosed(lines)[..., 21:].any()
+
+
+def test_a_pair_with_a_scribble():
+    lines, distance = ring()
+    picture, edit_mask = load_pair(torch.zeros(1, 3, 32, 32), lines[None, None], scribble=True)
+    assert torch.equal(edit_mask, enclosed(lines[None, None])) and edit_mask[0, 0, 15, 15]

@@ -9,10 +9,12 @@ from minidiff.denoisers.layers import (
     Attention,
     PictureAttention,
     ResBlock,
+    adjusted,
     config_from_dict,
     group_norm,
     level_embedding,
 )
+from minidiff.denoisers.unet import UNet, UNetConfig
 
 
 def randomise(module, seed=0):
@@ -84,6 +86,53 @@ def test_picture_attention_sees_cells_as_a_set():
     order = torch.randperm(24)
     shuffled = x.flatten(2)[:, :, order].unflatten(2, (4, 6)).contiguous(memory_format=torch.channels_last)
     assert (look(shuffled).flatten(2) - look(x).flatten(2)[:, :, order]).abs().max() < 1e-12
+
+
+def small_unet():
+    """A U-Net with two places of attention, and what goes in."""
+    unet = randomise(UNet(UNetConfig(8, channels=(16, 32), blocks=(1, 1), condition_dim=32, text_dim=32)))
+    x, text = torch.randn(2, 3, 8, 8), torch.randn(2, 5, 32)
+    return unet.eval().requires_grad_(False), lambda: unet(x, torch.tensor(0.5), text)
+
+
+def adjusts(unet):
+    """What the attention layers of a network ask, one each."""
+    return [layer.adjust for layer in unet.modules() if isinstance(layer, Attention)]
+
+
+def test_adjusted_sees_every_look_by_name_and_what_it_returns_counts():
+    unet, draw = small_unet()
+    plain, seen = draw(), {}
+
+    def note(name, weights):
+        seen[name] = weights
+        return weights
+
+    with adjusted(unet, note):
+        assert torch.equal(draw(), plain)
+    names = {name for name, layer in unet.named_modules() if isinstance(layer, PictureAttention)}
+    assert set(seen) == names == {"down.1.look_around", "down.1.read_text"}
+    for name, weights in seen.items():
+        assert weights.shape == (2, 1, 4, 4 if name.endswith("look_around") else 5)
+        assert (weights.sum(3) - 1).abs().max() < 1e-6
+    for blind in ("look_around", "read_text"):
+        with adjusted(unet, lambda name, weights: weights * (not name.endswith(blind))):
+            assert (draw() - plain).abs().max() > 1e-4
+
+
+def test_adjusted_restores_the_network_after_an_exception_too():
+    unet, draw = small_unet()
+    plain = draw()
+
+    def fail(name, weights):
+        raise RuntimeError(name)
+
+    with pytest.raises(RuntimeError, match="down.1.look_around"), adjusted(unet, fail):
+        draw()
+    assert adjusts(unet) == [None] * 2 and torch.equal(draw(), plain)
+    with adjusted(unet, lambda name, weights: 0 * weights):
+        assert None not in adjusts(unet) and not torch.equal(draw(), plain)
+    assert adjusts(unet) == [None] * 2 and torch.equal(draw(), plain)
 
 
 def test_the_level_scales_and_shifts():

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from minidiff.control import controls
-from minidiff.control.outpaint import outpaint_canvas, window_starts, windowed
+from minidiff.control.inpaint import hole_channels
+from minidiff.control.outpaint import outpaint_canvas, outpainter, window_starts, windowed
+from minidiff.editor import options_of
 from minidiff.process.flow import Flow
 
 
@@ -80,19 +82,23 @@ def test_windows_that_disagree_are_blended_evenly():
     assert (blend - expected).abs().max() < 1e-10
 
 
+def model_of(size, denoiser):
+    return SimpleNamespace(kind="denoiser", process=Flow(), size=size, denoiser=denoiser)
+
+
 def test_registered_editor_grows_a_picture_and_keeps_it():
     asked, sizes = [], []
 
-    def denoiser(prompts, scale):
-        asked.append((prompts, scale))
+    def denoiser(prompts, scale, extra=None):
+        asked.append((prompts, scale, extra))
         return lambda x_t, t: sizes.append(tuple(x_t.shape)) or 0.5 * x_t
 
-    model = SimpleNamespace(process=Flow(), size=8, denoiser=denoiser)
+    model = model_of(8, denoiser)
     image = picture(2, 3, 8, 8, dtype=torch.float32)
     canvas, edit_mask = outpaint_canvas(image, right=4)
     editor, options = controls("outpaint")["repaint"], dict(generator=seeded(), steps=6, jump=2, visits=2)
     states = list(editor(model, canvas, edit_mask, "a road", **options))
-    assert asked == [(["a road"] * 4, 1.0)] and set(sizes) == {(4, 3, 8, 8)}
+    assert asked == [(["a road"] * 4, 1.0, None)] and set(sizes) == {(4, 3, 8, 8)}
     assert torch.equal(states[-1].x[..., :8], image) and states[-1].x.shape == (2, 3, 8, 12)
 
 
@@ -103,8 +109,72 @@ def test_a_canvas_no_larger_than_the_training_size_needs_no_windows():
         sizes.append(tuple(x_t.shape))
         return x_t
 
-    model = SimpleNamespace(process=Flow(), size=16, denoiser=lambda prompts, scale: denoise)
+    model = model_of(16, lambda prompts, scale, extra=None: denoise)
     canvas, edit_mask = outpaint_canvas(picture(1, 3, 8, 8), left=4)
     editor = controls("outpaint")["repaint"]
     list(editor(model, canvas, edit_mask, "", generator=seeded(), steps=4, jump=1, visits=1))
     assert set(sizes) == {(1, 3, 8, 12)}
+
+
+# Derived from the editors that inpaint
+
+def test_every_editor_that_inpaints_outpaints():
+    inpainters, outpainters = controls("inpaint"), controls("outpaint")
+    assert {"repaint", "glide"} <= set(inpainters) == set(outpainters)
+    for name, inpaint in inpainters.items():
+        outpaint = outpainters[name]
+        assert (outpaint.weights, outpaint.kind) == (inpaint.weights, inpaint.kind)
+        assert options_of(outpaint) == {**options_of(inpaint), "overlap": None}
+
+
+def test_extra_channels_are_cut_into_the_same_windows():
+    """A denoiser that answers with the kept picture that it is shown: all windows together show the canvas."""
+    asked = []
+
+    def denoiser(prompts, scale, extra):
+        asked.append((prompts, scale, extra))
+        return lambda x_t, t: x_t - extra[:, :3]                     # for a flow at level 1: x0_hat is the extra
+
+    image = picture(2, 3, 8, 8, dtype=torch.float32)
+    canvas, edit_mask = outpaint_canvas(image, right=4, top=8)
+    options = dict(generator=seeded(), steps=1, scale=3.0, overlap=4)
+    state, = controls("outpaint")["glide"](model_of(8, denoiser), canvas, edit_mask, "a road", **options)
+    (prompts, scale, extra), = asked
+    whole = hole_channels(canvas, edit_mask)
+    cuts = [whole[..., y : y + 8, x : x + 8] for y in (0, 4, 8) for x in (0, 4)]
+    assert (prompts, scale) == (["a road"] * 12, 3.0) and torch.equal(extra, torch.cat(cuts))
+    assert (state.x - whole[:, :3]).abs().max() < 1e-5 and (state.x0_hat - whole[:, :3]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("overlap, windows", [(None, 2), (2, 2), (6, 3)])
+def test_the_overlap_is_half_a_window_unless_given(overlap, windows):
+    calls = []
+
+    def denoiser(prompts, scale, extra=None):
+        calls.append(len(prompts))
+        return lambda x_t, t: x_t
+
+    canvas, edit_mask = outpaint_canvas(picture(1, 3, 8, 8, dtype=torch.float32), right=4)
+    options = {} if overlap is None else dict(overlap=overlap)
+    outpaint = controls("outpaint")["repaint"]
+    list(outpaint(model_of(8, denoiser), canvas, edit_mask, "", generator=seeded(), steps=2, visits=1, **options))
+    assert calls == [windows]
+    with pytest.raises(ValueError, match="overlap = 8, size = 8"):
+        outpaint(model_of(8, denoiser), canvas, edit_mask, "", generator=seeded(), overlap=8)
+
+
+def test_a_network_without_levels_sees_the_whole_canvas():
+    """Windows are of a denoiser: a one-pass network is handed on as it is, with the options of its editor."""
+    handed = []
+
+    def inpaint(model, image, edit_mask, prompt, *, generator, strictness=1):
+        handed.append((model, image, edit_mask, prompt, generator, strictness))
+        return iter(())
+
+    inpaint.weights, inpaint.kind = "some", "one-pass network"
+    model, generator = SimpleNamespace(kind="one-pass network", size=8), seeded()
+    canvas, edit_mask = outpaint_canvas(picture(1, 3, 8, 8), right=8)
+    outpaint = outpainter(inpaint)
+    outpaint(model, canvas, edit_mask, "a road", generator=generator, strictness=2)
+    assert handed == [(model, canvas, edit_mask, "a road", generator, 2)]
+    assert (outpaint.weights, outpaint.kind) == ("some", "one-pass network")

@@ -8,7 +8,10 @@ import torch
 from PIL import Image
 
 from minidiff.encoders.text import TextConfig, TextEncoder
-from train.data import draw_seed, on_device, source
+from train import data
+from train.data import Town, TownEdits, draw_seed, on_device, source
+from train.instruct import MIX
+from train.loop import Now
 
 
 def seeded(seed):
@@ -29,6 +32,63 @@ def test_town_is_fresh_for_each_generator_and_the_same_for_the_same():
     assert x0.shape == (4, 3, 64, 64) and x0.dtype == torch.float32 and -1 <= x0.min() and x0.max() <= 1
     assert torch.equal(x0, again) and captions == same_captions
     assert not torch.equal(x0, other) and captions != other_captions
+
+
+KINDS = ("recolour", "season", "remove")
+
+
+def edits_at(source, step, n=4, number=0):
+    return source(n, Now(step, number, 1.0))
+
+
+def same(one, other):
+    pictures = torch.equal(one.source, other.source) and torch.equal(one.target, other.target)
+    return pictures and one.instruction == other.instruction
+
+
+@pytest.fixture
+def in_threes(monkeypatch):
+    """Edits of three steps of 4 are drawn together."""
+    monkeypatch.setattr(TownEdits, "PART", 12)
+
+
+def test_edits_are_those_of_their_step_in_whatever_order(in_threes):
+    steps = [edits_at(TownEdits(KINDS, 32, "cpu", 0), step) for step in range(5)]
+    source = TownEdits(KINDS, 32, "cpu", 0)
+    for step in (3, 0, 4, 1, 1, 2):
+        assert same(edits_at(source, step), steps[step]), step
+    assert len({batch.instruction + tuple(batch.source.sum((1, 2, 3)).tolist()) for batch in steps}) == 5
+    assert not same(edits_at(TownEdits(KINDS, 32, "cpu", 1), 0), steps[0])          # another seed
+    assert not same(edits_at(source, 0, number=1), steps[0])                        # another pass
+    batch = steps[0]
+    assert len(batch) == 4 and batch.source.shape == batch.target.shape == (4, 3, 32, 32)
+    assert batch.source.dtype == torch.float32 and batch.region.flatten(1).any(1).all()
+    assert {kind for each in steps for kind in each.kind} == set(KINDS)
+
+
+def test_a_part_of_edits_is_drawn_once_and_serves_all_its_steps(in_threes, monkeypatch):
+    drawn = []
+
+    def edits(n, seed, **options):
+        drawn.append((n, seed))
+        return real(n, seed, **options)
+
+    real = data.edits
+    monkeypatch.setattr(data, "edits", edits)
+    source = TownEdits(KINDS, 32, "cpu", 0)
+    for step in range(6):
+        edits_at(source, step)
+    assert [n for n, _ in drawn] == [12, 12] and drawn[0] != drawn[1]
+    edits_at(source, 6, n=20)                                       # a batch larger than a part is one part
+    assert drawn[2][0] == 20 and min(seed for _, seed in drawn) > 10**9
+
+
+def test_the_text_encoder_knows_every_instruction_and_they_fit():
+    source = TownEdits(MIX, 32, "cpu", 0)
+    encoder = TextEncoder(TextConfig(Town.words, Town.characters, dim=32, layers=0))
+    words = edits_at(source, 0, n=48).instruction
+    assert not [word for text in words for word in encoder.unknown_words(text)]
+    assert encoder.tokenize(list(words)).shape[1] <= encoder.config.length
 
 
 def test_the_text_encoder_knows_every_word_of_every_caption_and_they_fit():

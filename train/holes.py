@@ -18,7 +18,7 @@ class Holes:
 
     def __init__(self, sorts, size, seed):
         generator = torch.Generator().manual_seed(seed)
-        self.pools = [pool(sort, size, generator) for sort in sorts]                   # (n, 1, size, size) each
+        self.pools = [pool(sort, size, generator) for sort in sorts]                # (n, 1, size, size) each
 
     def __call__(self, n, generator):
         """n masks, bool (n, 1, size, size), True = may change; the same for the same generator."""

@@ -97,11 +97,12 @@ def of_the_hole(edit_mask, kept):
 
 @torch.no_grad()
 def save_samples(network, process, pictures, holes, path, n=16, steps=20):
-    """Pictures with holes, filled without guidance, and as they were, as PNG; the same ones through the run."""
+    """Pictures with holes, filled without guidance, and as they were, as PNG; always the same ones."""
     generator = generator_of("samples")
     truth, captions = pictures(n, generator)
     edit_mask = holes(n, generator).to(truth.device)
-    text, seen = network.text(network.text.tokenize(captions).to(truth.device)), hole_channels(truth, edit_mask)
+    text = network.text(network.text.tokenize(captions).to(truth.device))
+    seen = hole_channels(truth, edit_mask)
 
     def denoise(x_t, t):
         return network.unet(x_t, torch.tensor(process.fraction(t)), *text, extra=seen)

@@ -1,4 +1,4 @@
-"""Train an instruction editor: a U-Net that sees the picture to edit as extra input channels. InstructPix2Pix.
+"""Train an instruction editor: a U-Net that sees the picture to edit as extra channels. InstructPix2Pix.
 
     python -m train.instruct --preset cpu --folder runs/town-instruct --export
     python -m train.instruct --preset gpu --folder runs/town-instruct --export
@@ -62,7 +62,8 @@ def main(config):
     draw_edits = TownEdits(MIX, config.size, device, config.seed)
     process = DDPM.cosine(T, config.predicts)
     torch.manual_seed(config.seed)                              # the random start of the weights
-    network = TextToImage(UNetConfig(size=config.size, extra_channels=3), TextConfig(Town.words, Town.characters))
+    shape = UNetConfig(size=config.size, extra_channels=3)
+    network = TextToImage(shape, TextConfig(Town.words, Town.characters))
     if config.init:
         warm_start(network, config.init)
 

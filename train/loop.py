@@ -29,8 +29,8 @@ from train.state import State
 class Now(NamedTuple):
     """Where a training is when it makes a batch.
 
-    step: 0 for the first.  number: of the pass in its step.  falling: 1 until the learning rate falls, then down
-    to almost 0 with it: for what a training does at first and should have left off at its end.
+    step: 0 for the first.  number: of the pass in its step.  falling: 1 until the learning rate falls, then
+    down to almost 0 with it: for what a training does at first and should have left off at its end.
     """
 
     step: int
@@ -41,8 +41,9 @@ class Now(NamedTuple):
 def train(network, make_batch, config, sample=None):
     """Train to the end, or to Ctrl-C, resuming where config.folder holds a checkpoint. Returns the State.
 
-    network: nn.Module, forward(*batch) -> (losses (B,), levels (B,) in 0..1).  make_batch: (CPU generator, Now)
-    -> a tuple of tensors on the training device.  sample: called now and then, as sample(ema_network, step).
+    network: nn.Module, forward(*batch) -> (losses (B,), levels (B,) in 0..1).  make_batch: (CPU generator,
+    Now) -> a tuple of tensors on the training device.  sample: called now and then, as
+    sample(ema_network, step).
     Raises TrainingError when a loss is not finite, CheckpointError for a checkpoint that is damaged or
     another run's.
     """
@@ -111,7 +112,7 @@ def learning_rate(step, steps, config):
 
 
 def falling(step, steps, decay):
-    """1, then down to 0 in a straight line over the last share `decay` of the steps.  steps: 0 = undecided."""
+    """1, then down to 0 in a straight line over the last share `decay` of the steps.  steps 0: undecided."""
     return min(1, (steps - step) / (decay * steps)) if steps else 1
 
 

@@ -1,21 +1,23 @@
 """Measure every editor against the truth: print the tables, and save them as NAME.json and NAME.md.
 
 A table is a file of minidiff/bench. Its docstring is the title and what to see, rows(...) measures and
-returns a list of dicts, QUICK holds the arguments of a quick look; where a network is measured, chief(rows)
-picks the figures that go into the manifest of the weights. A new table is named in TABLES; a new
-editor is one more entry in a table's dict of editors.
+returns a list of dicts, QUICK holds the arguments of a quick look; where a network is measured, WEIGHTS
+names it (town-ddpm unless it does), and chief(rows) picks the figures that go into the manifest: a dict from
+the names of weights to their figures. A new table is named in TABLES; a new editor is one more entry in a
+table's dict of editors.
 """
 
 from inspect import signature
 from pathlib import Path
 from time import perf_counter
 
-from minidiff.bench import bias, captions, masks, slow, speed
+from minidiff.bench import bias, captions, edits, masks, slow, speed, tradeoff
 from minidiff.bench.tables import Table, hardware
 from minidiff.checkpoint import add_figures, data_folder
-from minidiff.model import Model
+from minidiff.model import load_model
 
-TABLES = {"bias": bias, "slow": slow, "speed": speed, "captions": captions, "masks": masks}
+TABLES = {"bias": bias, "slow": slow, "speed": speed, "captions": captions, "masks": masks, "edits": edits,
+          "tradeoff": tradeoff}
 
 
 def add_arguments(parser):
@@ -25,7 +27,7 @@ def add_arguments(parser):
     parser.add_argument("--quick", action="store_true", help="rough, in a minute; saved only with --out")
     parser.add_argument("--out", metavar="DIR", help="where NAME.json and NAME.md go (data/results)")
     parser.add_argument("--seed", type=int, default=0, help="of all noise (0)")
-    parser.add_argument("--model", default="town-ddpm", help="name or path of the weights (town-ddpm)")
+    parser.add_argument("--model", help="name or path of weights, in place of a table's own")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
 
 
@@ -40,14 +42,16 @@ def main(args):
     folder = args.out or (None if args.quick else data_folder() / "results")
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)         # a bad folder shows before the work
-    model = Model.load(args.model, args.device) if any(map(needs_model, names)) else None
     for name in names:
+        weights = args.model or weights_of(name)
+        model = load_model(weights, args.device) if needs_model(name) else None
         table = measure(name, model, args.quick, args.seed)
         print(table.text(), flush=True)
         if folder:
             print("saved:", *table.save(folder), "\n", flush=True)
-            if needs_model(name) and not args.out and Path(args.model).suffix != ".safetensors":
-                add_figures(args.model, {name: TABLES[name].chief(table.rows)})
+            if needs_model(name) and not args.out and not args.model:
+                for measured, figures in TABLES[name].chief(table.rows).items():
+                    add_figures(measured, {name: figures})
 
 
 def measure(name, model=None, quick=False, seed=0):
@@ -65,6 +69,11 @@ def measure(name, model=None, quick=False, seed=0):
 def needs_model(name):
     """Does a table measure a trained network?"""
     return "model" in signature(TABLES[name].rows).parameters
+
+
+def weights_of(name):
+    """The weights that a table measures first."""
+    return getattr(TABLES[name], "WEIGHTS", "town-ddpm")
 
 
 def title_and_about(module):

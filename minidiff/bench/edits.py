@@ -1,9 +1,9 @@
 """Edits by instruction or caption: did they succeed, and what else changed?
 
-Edits of the frozen test split, by kind. "success": inside the true region, nearer to the requested render than to
-every other legal answer. "truth" is PSNR there. "kept" is PSNR outside the region, the median of local edits,
-"changed" the share of those pixels that moved by more than 4/255. "survived" is the share of things nobody
-asked to change that global edits left alone. "strict": success, with 35 dB kept, or everything survived.
+Edits of the frozen test split, by kind. "success": inside the true region, nearer to the requested render
+than to every other legal answer. "truth" is PSNR there. "kept" is PSNR outside the region, the median of
+local edits, "changed" the share of those pixels that moved by more than 4/255. "survived" is the share of
+things nobody asked to change that global edits left alone. "strict": success, and 35 dB kept or all survived.
 InstructPix2Pix is told the instruction; the others, which read only captions, the caption of the true result
 (and Prompt-to-Prompt that of the source, too): an easier task. Calls and seconds are those of one edit. ± is
 half of a 95 % interval.
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from minidiff import toytown
 from minidiff.bench.common import last, seeded
-from minidiff.bench.judging import NULL_EDITORS, TARGETED, TESTED, judged, test_edits
+from minidiff.bench.judging import NULL_EDITORS, TARGETED, TESTED, first_of_each, judged, test_edits
 from minidiff.control.attention import p2p_edit
 from minidiff.control.instruct import instruct, instruct_branches
 from minidiff.control.restart import sdedit
@@ -30,12 +30,14 @@ WEIGHTS = "town-instruct"
 QUICK = dict(each=1, few=1, steps=2)
 INSTRUCT = "InstructPix2Pix"
 FOUR = ", ".join(TARGETED)
+COLUMNS = (("success", "success", "mean"), ("truth (dB)", "truth", "mean"), ("kept (dB)", "kept", "median"),
+           ("changed", "changed", "mean"), ("survived", "survived", "mean"), ("strict", "strict", "mean"))
 
 
 def rows(model, each=85, few=10, steps=30, seed=0):
-    """A row for each editor and group of edits.  each: edits of a kind; few: for the training-free editors."""
+    """A row for each editor and group of edits.  each: edits of a kind; few: for training-free editors."""
     edits, captioner = test_edits(each), load_model("town-ddpm", model.device)
-    some = edits[[i for kind in TESTED for i in [j for j, k in enumerate(edits.kind) if k == kind][:few]]]
+    some = edits[first_of_each(edits.kind, TESTED, few)]
     editors = {name: (edit, None, edits) for name, edit in NULL_EDITORS.items()}
     editors["SDEdit, strength .6"] = partial(by_sdedit, steps=steps), captioner, some
     editors["inversion and Prompt-to-Prompt"] = partial(by_p2p, steps=steps), captioner, some
@@ -57,7 +59,7 @@ def chief(rows):
 
 
 def groups(edits, detailed):
-    """Name -> bool (n,): all edits, the four kinds learnt first, classes; detailed: kinds, seen and held out."""
+    """Name -> bool (n,): all edits, the four kinds learnt first; detailed: classes, kinds, the held-out."""
     def of_kinds(kinds):
         return torch.tensor([kind in kinds for kind in edits.kind])
 
@@ -69,16 +71,14 @@ def groups(edits, detailed):
     found |= {name: chosen for name, chosen in classes.items() if chosen.any()}
     found |= {kind: of_kinds([kind]) for kind in TESTED}
     colours, wording = edits.held_out_colors, edits.held_out_phrasing
-    return found | {f"{FOUR}: nothing held out": four & ~edits.held_out, f"{FOUR}: held-out phrasing": four & wording,
-                    f"{FOUR}: held-out colour": four & colours}
+    return found | {f"{FOUR}: nothing held out": four & ~edits.held_out,
+                    f"{FOUR}: held-out phrasing": four & wording, f"{FOUR}: held-out colour": four & colours}
 
 
 def row(editor, group, chosen, figures, costs):
     """The figures of one editor on some edits."""
     cells = {"editor": editor, "edits": group, "n": int(chosen.sum())}
-    columns = {"success": ("success", "mean"), "truth (dB)": ("truth", "mean"), "kept (dB)": ("kept", "median"),
-               "changed": ("changed", "mean"), "survived": ("survived", "mean"), "strict": ("strict", "mean")}
-    for title, (name, statistic) in columns.items():
+    for title, name, statistic in COLUMNS:
         values = figures[name][chosen]
         if not values.isnan().all():
             cells[title] = bootstrap(values, statistic)
@@ -114,6 +114,7 @@ def by_sdedit(model, edits, generator, steps, strength=0.6, scale=3.0):
 
 def by_p2p(model, edits, generator, steps):
     """Inversion and Prompt-to-Prompt, one picture at a time, told both captions."""
-    pairs = zip(edits.source.to(model.device), *(toytown.captions(s) for s in (edits.scenes, edits.target_scenes)))
-    return torch.cat([last(p2p_edit(model, source[None], None, after, generator=generator, steps=steps, source=before))
-                      for source, before, after in pairs])
+    options = dict(generator=generator, steps=steps)
+    before, after = (toytown.captions(scenes) for scenes in (edits.scenes, edits.target_scenes))
+    return torch.cat([last(p2p_edit(model, source[None], None, new, source=old, **options))
+                      for source, old, new in zip(edits.source.to(model.device), before, after)])

@@ -13,16 +13,20 @@ from minidiff.measure import (
 )
 from minidiff.toytown import load_split, paint
 
-TESTED = ("recolour", "add", "remove", "replace", "move", "resize", "season", "time", "style", "text", "relational")
+TESTED = ("recolour", "add", "remove", "replace", "move", "resize", "season", "time", "style", "text",
+          "relational")
 TARGETED = ("recolour", "remove", "season", "time")             # learnt first, and asked for by the figures
 
 
 def test_edits(each, size=64):
     """The first `each` edits of every kind of TESTED, of the frozen test split."""
     edits = load_split("test", size).edits
-    kinds = edits.kind
-    rows = [row for kind in TESTED for row in [i for i, other in enumerate(kinds) if other == kind][:each]]
-    return edits[rows]
+    return edits[first_of_each(edits.kind, TESTED, each)]
+
+
+def first_of_each(kinds, wanted, each):
+    """Where in `kinds` the first `each` of every wanted kind stand: a list of rows."""
+    return [row for kind in wanted for row in [i for i, other in enumerate(kinds) if other == kind][:each]]
 
 
 def judged(outputs, edits, batch=64):
@@ -43,7 +47,7 @@ def judged_at_once(outputs, edits):
     is_global = edits.is_global
     succeeded = success(outputs, padded([edits.answers(i) for i in range(len(edits))]), region)
     kept, alive = preservation(source, outputs, region), survived(outputs, edits)
-    strict = torch.where(is_global, strict_success_global(succeeded, alive), strict_success(succeeded, kept.psnr))
+    strict = strict_success(succeeded, kept.psnr).where(~is_global, strict_success_global(succeeded, alive))
     found = {"success": succeeded, "truth": truth_psnr(outputs, target, region),
              "kept": kept.psnr.masked_fill(is_global, torch.nan),
              "changed": kept.changed.masked_fill(is_global, torch.nan),

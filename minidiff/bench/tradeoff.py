@@ -1,9 +1,9 @@
 """Both scales of InstructPix2Pix: what does each of them buy?
 
-Edits of the test split: recolour, remove, season, time. Every pair of scales edits the same ones, from the same
-noise. "success", "kept" and "strict" are those of `minidiff bench --only edits`. "direction" and "image" are CLIP
-similarities by town-clip, the axes of figure 8 of 2211.09800: does the picture change as the captions do, and how
-near is it to its source? ± is half of a 95 % interval.
+Edits of the test split: recolour, remove, season, time. Every pair of scales edits the same ones, from the
+same noise. "success", "kept" and "strict" are those of `minidiff bench --only edits`. "direction" and "image"
+are CLIP similarities by town-clip, the axes of figure 8 of 2211.09800: does the picture change as the
+captions do, and how near is it to its source? ± is half of a 95 % interval.
 """
 
 from functools import partial
@@ -12,16 +12,17 @@ from minidiff import toytown
 from minidiff.bench.common import seeded
 from minidiff.bench.edits import by_instruction, edited
 from minidiff.bench.judging import TARGETED, judged, test_edits
-from minidiff.encoders.clip import CLIP, direction_similarity, image_similarity
+from minidiff.encoders.clip import CLIP
 from minidiff.measure import bootstrap
 
 WEIGHTS = "town-instruct"
+IMAGE_SCALES = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2)              # of figure 8
 QUICK = dict(each=1, steps=2, image_scales=(1.0, 1.5), text_scales=(3.0,))
 
 
-def rows(model, each=16, steps=20, image_scales=(1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2), text_scales=(1.5, 3.0, 7.5), seed=0):
+def rows(model, each=16, steps=20, image_scales=IMAGE_SCALES, text_scales=(1.5, 3.0, 7.5), seed=0):
     """One row for each pair of scales."""
-    edits, clip = test_edits(each), CLIP.load("town-clip", model.device)
+    edits, clip = test_edits(each), CLIP.load("town-clip")
     edits = edits[[i for i, kind in enumerate(edits.kind) if kind in TARGETED]]
     before, after = (toytown.captions(scenes) for scenes in (edits.scenes, edits.target_scenes))
     found = []
@@ -34,8 +35,8 @@ def rows(model, each=16, steps=20, image_scales=(1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2
                 "text scale": text_scale, "image scale": image_scale,
                 "success": bootstrap(figures["success"]), "kept (dB)": bootstrap(figures["kept"], "median"),
                 "survived": bootstrap(figures["survived"]), "strict": bootstrap(figures["strict"]),
-                "direction": bootstrap(direction_similarity(clip, edits.source, outputs, before, after)),
-                "image": bootstrap(image_similarity(clip, edits.source, outputs)), **costs})
+                "direction": bootstrap(clip.direction_similarity(edits.source, outputs, before, after)),
+                "image": bootstrap(clip.image_similarity(edits.source, outputs)), **costs})
     return found
 
 

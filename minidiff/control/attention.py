@@ -1,8 +1,9 @@
-"""Prompt-to-Prompt: two samplings from one noise, the second looks where the first did. Hertz et al., 2208.01626.
+"""Prompt-to-Prompt: two samplings from one noise, the second looks where the first did.
 
 Where a thing stands is decided by where the cells of the picture look, in the early steps. So let the picture
 of the new caption use the attention of the old one for a share of the steps: the layout stays, and what the
 changed words say goes into it. No training and no mask; only the weights of the attention are exchanged.
+Hertz et al., 2208.01626.
 """
 
 from contextlib import nullcontext
@@ -60,15 +61,15 @@ def shared(name, weights, n, origin, emphasis, words, cells):
 
 
 @torch.no_grad()
-def prompt_to_prompt(process, predict, attention, x, times, origin, generator, scale=3.0, words=0.8, cells=0.4,
-                     emphasis=None, step=None):
-    """Walk two samplings down together, yielding States whose first half is the source, the second the target.
+def prompt_to_prompt(process, predict, attention, x, times, origin, generator, scale=3.0, words=0.8,
+                     cells=0.4, emphasis=None, step=None):
+    """Walk two samplings down together, yielding States: first half the source, second half the target.
 
-    predict: (x_t (2 n, ...), t) -> (uncond, cond), of the captions of both.  attention: adjust -> a context in
-    which the network asks `adjust`, as Model.attention.  x: (n, C, H, W), the noise that both start from.
-    origin: (L,) from `align`, -1 for padding.  scale: guidance, a number or (2 n, 1, 1, 1).  words, cells: shares 0..1 of the steps
-    in which cross- and self-attention are shared; 0, 0: two plain samplings.  emphasis: as in share_words.
-    step: the deterministic one unless given.
+    predict: (x_t (2 n, ...), t) -> (uncond, cond), of the captions of both.  attention: adjust -> a context
+    in which the network asks `adjust`, as Model.attention.  x: (n, C, H, W), the noise that both start from.
+    origin: (L,) from `align`, -1 for padding.  scale: guidance, a number or (2 n, 1, 1, 1).  words, cells:
+    shares 0..1 of the steps in which cross- and self-attention are shared; 0, 0: two plain samplings.
+    emphasis: as in share_words.  step: the deterministic one unless given.
     """
     n, step, steps = len(x), step or deterministic_step(process), len(times) - 1
     x = torch.cat([x, x])
@@ -96,7 +97,8 @@ def caption_pair(model, source, target, n):
 
 
 @register("edit", "p2p")
-def p2p_edit(model, image, edit_mask, prompt, *, generator, steps=50, source="", scale=2.0, words=0.8, cells=0.4):
+def p2p_edit(model, image, edit_mask, prompt, *, generator, steps=50, source="", scale=2.0, words=0.8,
+             cells=0.4):
     """Invert image under the caption `source`, then sample `source` and the prompt together, yielding States.
 
     image: (n, 3, H, W).  edit_mask: not looked at.  source, prompt: what image shows, and what the result
@@ -110,7 +112,7 @@ def p2p_edit(model, image, edit_mask, prompt, *, generator, steps=50, source="",
     predict, origin = caption_pair(model, source, prompt, n)
     origin = origin.to(image.device)
     scales = torch.tensor([1.0] * n + [scale] * n, device=image.device).view(-1, 1, 1, 1)
-    walk = prompt_to_prompt(model.process, predict, model.attention, x, times, origin, generator, scales, words,
-                            cells)
+    walk = prompt_to_prompt(
+        model.process, predict, model.attention, x, times, origin, generator, scales, words, cells)
     for state in walk:
         yield State(state.t, state.x[n:], state.x0_hat[n:])

@@ -1,8 +1,8 @@
-"""GLIDE inpainting: fill a hole with a network that was trained on holes. Nichol et al., 2112.10741, section 4.3.
+"""GLIDE inpainting: fill a hole with a network that was trained on holes.
 
 The network sees the picture with its hole emptied, and where the hole is, as more input channels. So it knows
-at every level what it has to fit to, and one walk down is enough. Its guess of the kept pixels is good, but no
-more than a guess: every step pins them to what they are.
+at every level what it has to fit to, and one walk down is enough. Its guess of the kept pixels is good, but
+no more than a guess: every step pins them to what they are. Nichol et al., 2112.10741, section 4.3.
 """
 
 from itertools import pairwise
@@ -29,8 +29,8 @@ def hole_channels(image, edit_mask):
 def pin_x0(process, x_t, prediction, t, known, edit_mask):
     """The prediction whose x0_hat is the known picture outside the hole, and what it was inside.
 
-    x0_hat <- known where kept. Before the posterior mean, so that x_t itself stays a fair sample of its level,
-    kept pixels included; after the last step they are exact, to rounding.
+    x0_hat <- known where kept. Before the posterior mean, so that x_t itself stays a fair sample of its
+    level, kept pixels included; after the last step they are exact, to rounding.
     x_t, prediction, known: (B, C, H, W).  edit_mask: bool (B or 1, 1, H, W), True = may change.  t > 0.
     """
     return torch.where(edit_mask, prediction, process.prediction(x_t, known, t))

@@ -1,4 +1,4 @@
-"""Start from the picture itself: SDEdit noises it part of the way; DDIM inversion finds the noise it came from.
+"""Start from the picture itself: SDEdit noises it part of the way, DDIM inversion finds its own noise.
 
 No mask, no training: what is kept is what the start still holds. Meng et al. (2108.01073); Song et al.
 (2010.02502), section 4.3.
@@ -37,8 +37,8 @@ def invert_step(process, x_t, eps_hat, t, t_up):
     """One deterministic step *up*: the DDIM step, eq. 13 of 2010.02502, from a level to a noisier one.
 
     r x_t + (s_up - r s_t) eps_hat,  r = a_up / a_t.
-    x_t, eps_hat: (B, C, H, W).  t < t_up, t = 0 allowed.  It takes eps_hat at t for that at t_up: that is what
-    makes the round trip inexact, by an error of order 1 in the step.
+    x_t, eps_hat: (B, C, H, W).  t < t_up, t = 0 allowed.  It takes eps_hat at t for that at t_up: that is
+    what makes the round trip inexact, by an error of order 1 in the step.
     """
     a_t, s_t = process.signal_noise(t, x_t)
     a_up, s_up = process.signal_noise(t_up, x_t)
@@ -83,9 +83,9 @@ def sdedit_edit(model, image, edit_mask, prompt, *, generator, steps=50, strengt
 def invert_edit(model, image, edit_mask, prompt, *, generator, steps=50, source="", scale=2.0):
     """Find the noise that image comes from under the caption `source`, and walk down from it to the prompt.
 
-    image: (B, 3, H, W).  edit_mask: not looked at.  source: what image shows.  scale: guidance on the way down.
+    image: (B, 3, H, W).  edit_mask: not looked at.  source: what image shows.  scale: guidance, going down.
     """
-    up, down = (model.denoiser([words] * len(image), guidance) for words, guidance in ((source, 1.0), (prompt, scale)))
+    up, down = model.denoiser([source] * len(image), 1.0), model.denoiser([prompt] * len(image), scale)
     times, x = model.process.times(steps), image
     for state in ddim_invert(model.process, up, image, times):
         x = state.x

@@ -13,9 +13,9 @@ WAY_UP = ("grow", "up", "norm", "head")                         # of a U-Net: a 
 class ControlledUNet(nn.Module):
     """A U-Net, frozen, and a trained copy of its way down, which sees a map and adds to what goes down.
 
-    h_i + zero_i(copy_i(x_t, map)), i a resolution: Zhang et al. (2302.05543), eq. 2. The map enters the copy by
-    channels that start at zero, and what it says leaves through 1x1 convolutions that start at zero, so before
-    training nothing has changed. Departure: one addition a resolution, as this U-Net has one skip a resolution.
+    h_i + zero_i(copy_i(x_t, map)), i a resolution: Zhang et al. (2302.05543), eq. 2. The map enters the copy
+    by channels that start at zero, and what it says leaves through 1x1 convolutions that start at zero, so
+    before training nothing has changed. Departure: one addition a resolution, which here has one skip.
     config: that of the U-Net, but extra_channels are those of the map.
     """
 

@@ -1,4 +1,4 @@
-"""LaMa: a picture with a hole goes in, the whole picture comes out, in one pass. Suvorov et al., 2109.07161."""
+"""LaMa: a picture with a hole goes in, a whole one comes out, in one pass. Suvorov et al., 2109.07161."""
 
 from dataclasses import dataclass
 
@@ -27,9 +27,10 @@ class LaMaConfig:
     def __post_init__(self):
         if any(width % GROUP_WIDTH for width in self.channels):
             raise ValueError(f"channels = {self.channels}: multiples of {GROUP_WIDTH} expected")
-        if self.global_channels % (2 * GROUP_WIDTH) or not 0 <= self.global_channels < self.channels[-1]:
-            found = f"global_share = {self.global_share}: {self.global_channels} of {self.channels[-1]} channels"
-            raise ValueError(f"{found}, a multiple of {2 * GROUP_WIDTH} and less than all expected")
+        part, whole, multiple = self.global_channels, self.channels[-1], 2 * GROUP_WIDTH
+        if part % multiple or not 0 <= part < whole:
+            found = f"global_share = {self.global_share}: {part} of {whole} channels"
+            raise ValueError(f"{found}, a multiple of {multiple} and fewer than all expected")
         if self.blocks < 1:
             raise ValueError(f"blocks = {self.blocks}: at least 1 expected")
         if self.size % self.multiple:
@@ -67,16 +68,17 @@ class LaMa(nn.Module):
         self.stem = nn.Conv2d(patch * 4, c[0], 3, padding=1)
         self.shrink = nn.ModuleList(
             activated(a, nn.Conv2d(a, b, 3, stride=2, padding=1)) for a, b in zip(c, c[1:]))
-        self.blocks = nn.Sequential(*(FourierBlock(c[-1], config.global_channels) for _ in range(config.blocks)))
+        self.blocks = nn.Sequential(
+            *(FourierBlock(c[-1], config.global_channels) for _ in range(config.blocks)))
         self.grow = nn.ModuleList(activated(b, nn.Conv2d(b, 4 * a, 1)) for a, b in zip(c, c[1:]))
         self.head = activated(c[0], zero_init(nn.Conv2d(c[0], patch * 3, 3, padding=1)))
 
     def forward(self, image, edit_mask):
-        """The picture without its hole: what was kept comes back nearly, the hole as the network would have it.
+        """The picture with its hole filled; what was kept comes back, too, but only nearly.
 
         image: (B, 3, H, W) in [-1, 1], sides multiples of config.multiple; the hole is not looked at.
-        edit_mask: bool (B or 1, 1, H, W), True = hole.  Returns (B, 3, H, W) in [-1, 1], by a tanh (a sigmoid
-        where pixels are 0..1), in the dtype of image, whatever the weights' is. Raises ValueError for bad shapes.
+        edit_mask: bool (B or 1, 1, H, W), True = hole.  Returns (B, 3, H, W), by a tanh within [-1, 1], in
+        the dtype of image, whatever the weights' is. Raises ValueError for bad shapes.
         """
         check_inputs(self.config, image, edit_mask)
         hole = edit_mask.expand(len(image), -1, -1, -1).to(image.dtype)
@@ -129,7 +131,7 @@ class FourierConvolution(nn.Module):
         return self.from_local(local) + from_global
 
     def start_at_zero(self):
-        """This convolution with its last layers zero, so that what it feeds starts as if it were not there."""
+        """The convolution with its last layers zero, so that what it feeds starts as if it were not there."""
         zero_init(self.from_local)
         if self.widths[1]:
             zero_init(self.global_to_local)
@@ -141,7 +143,7 @@ class SpectralTransform(nn.Module):
     """Mix the frequencies of the whole picture: what is changed in one of them changes everywhere.
 
     leave(h + inverse(relu(norm(mix(spectrum(h)))))),  h = relu(norm(enter(x))); enter, mix and leave are 1x1
-    convolutions, h has half the channels.  Chi et al., as LaMa has it, without its "local Fourier unit".
+    convolutions, h has half the channels.  After Chi et al., without their local Fourier unit.
     """
 
     def __init__(self, channels):
@@ -162,18 +164,19 @@ def spectrum(x):
     """The real 2-D FFT, its real and imaginary parts as channels: (B, C, H, W) -> (B, 2 C, H, W/2 + 1).
 
     X[k, l] = sum over m, n of x[m, n] exp(-2 pi i (k m / H + l n / W)) / sqrt(H W),  l = 0..W/2.
-    In float32 at least, since bfloat16 has no FFT.
+    In float32 at least, since bfloat16 has no FFT; channels last in memory, as convolutions like it.
     """
     transformed = torch.fft.rfft2(x.to(torch.promote_types(x.dtype, torch.float32)), norm="ortho")
-    return torch.cat([transformed.real, transformed.imag], 1).to(x.dtype)
+    parts = torch.cat([transformed.real, transformed.imag], 1)
+    return parts.to(x.dtype, memory_format=torch.channels_last)
 
 
 def picture(spectrum, width):
     """The inverse of `spectrum`: (B, 2 C, H, W/2 + 1) -> (B, C, H, W), with W = width.
 
-    Re sum over k, l of w[l] X[k, l] exp(2 pi i (k m / H + l n / W)) / sqrt(H W),  w = 1 for l = 0 and W/2, else
-    2, as these columns stand for -l, too. One axis after the other: mixed frequencies are no longer those of a real
-    picture, and what irfft2 then makes of the columns 0 and W/2 differs between CPU and GPU.
+    x[m, n] = Re sum over k, l of w[l] X[k, l] exp(2 pi i (k m / H + l n / W)) / sqrt(H W),  w = 1 for l = 0
+    and W/2, else 2, since such a column stands for -l, too. One axis after the other: mixed frequencies are
+    no longer those of a real picture, and irfft2 then does not promise the same on every device.
     """
     real, imaginary = spectrum.to(torch.promote_types(spectrum.dtype, torch.float32)).chunk(2, 1)
     rows = torch.fft.ifft(torch.complex(real, imaginary), dim=2, norm="ortho")

@@ -96,7 +96,7 @@ class UNet(nn.Module):
         Returns (B, C, H, W) in the dtype of x_t, whatever the weights' is. Raises ValueError for bad shapes.
         """
         condition, text, visible, h = self.enter(x_t, level, text, text_mask, extra)
-        *skips, h = self.descend(h, condition, text, visible)                      # the last: (B, c2, H/8, W/8)
+        *skips, h = self.descend(h, condition, text, visible)                      # h: (B, c2, H/8, W/8)
         if added is not None:
             *skips, h = [own + more for own, more in zip([*skips, h], added, strict=True)]
         for stage, grow in zip(reversed(self.up), reversed(self.grow)):
