@@ -2,12 +2,14 @@
 
 import re
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from minidiff import editor as editor_file
 from minidiff.checkpoint import CheckpointError, load_weights, save_weights
 from minidiff.control import controls
 from minidiff.edit import edge_contrast
@@ -164,10 +166,77 @@ def test_options_come_from_the_control(tiny_editor, street, hole):
     with pytest.raises(ValueError, match="no option visit:\n.*visits") as caught:
         tiny_editor.inpaint(street, hole, visit=3)
     assert len(str(caught.value).splitlines()) == 2
-    with pytest.raises(ValueError, match='control "lama": .*repaint'):
-        tiny_editor.inpaint(street, hole, control="lama")
+    for task, arguments in (("inpaint", (street, hole)), ("edit", (street, "make the car blue"))):
+        there = ", ".join(controls(task))
+        with pytest.raises(ValueError, match=f'control "magic": one of {there} expected for {task}'):
+            getattr(tiny_editor, task)(*arguments, control="magic")
+    with pytest.raises(ValueError, match="edit by sdedit has no option visits:\nseed, strict, steps, strength"):
+        tiny_editor.edit(street, control="sdedit", visits=3)
     with pytest.raises(ValueError):
         tiny_editor.inpaint(street, hole, steps=0)
+
+
+def test_the_verb_edit_changes_the_whole_picture_by_every_control(tiny_editor, street):
+    for control, states, calls in (("sdedit", 4, 8), ("invert", 12, 18), ("p2p", 12, 30)):
+        edit = tiny_editor.begin_edit(street, PROMPT, control=control, steps=6, seed=1)
+        assert len(list(edit)) == states, control
+        result = edit.result()
+        assert result.network_calls == calls and result.measures == {} and result.edit_mask.all()
+        assert (to_pixels(result.image) != to_pixels(street)).float().mean() > 0.9
+        assert np.array_equal(result.image, result.uncomposited)
+    seeds = [tiny_editor.edit(street, PROMPT, control="sdedit", steps=4, seed=seed).image for seed in (1, 1, 2)]
+    assert np.array_equal(seeds[0], seeds[1]) and not np.array_equal(seeds[0], seeds[2])
+    with pytest.raises(ValueError, match="strength = 0, 50 steps"):
+        tiny_editor.edit(street, PROMPT, control="sdedit", strength=0)
+
+
+def test_the_length_of_an_edit_is_known_before_it_is_made(tiny_editor, street, hole):
+    for control, steps in (("sdedit", 4), ("invert", 12), ("dual-cfg", 6)):
+        assert len(tiny_editor.begin_edit(street, PROMPT, control=control, steps=6)) == steps, control
+    assert len(tiny_editor.begin_edit(street, "")) == 1                    # the picture itself, at once
+    assert len(tiny_editor.begin_inpaint(street, hole, control="glide", steps=6)) == 6
+    assert len(tiny_editor.begin_outpaint(street, right=32, control="glide", steps=6)) == 6
+
+
+def test_an_editor_without_weights_takes_those_of_each_control_once(tiny_weights, street, hole, monkeypatch):
+    loaded = []
+
+    def load_model(name, device):
+        loaded.append((name, device))
+        return Model.load(tiny_weights, device)
+
+    monkeypatch.setattr(editor_file, "load_model", load_model)
+    editor = Editor.load(device="cpu")
+    assert editor.model is None and loaded == []
+    assert editor.generate(PROMPT, steps=2).image.size == (64, 64)
+    editor.inpaint(street, hole, **QUICK)
+    editor.edit(street, PROMPT, control="sdedit", steps=4)
+    assert loaded == [("town-ddpm", "cpu")]
+    editor.begin_inpaint(street, hole, control="glide")
+    editor.begin_outpaint(street, right=32, control="glide")
+    assert editor.begin_edit(street, "make the car blue").model is not editor.begin_generate().model
+    assert loaded[1:] == [("town-inpaint", "cpu"), ("town-instruct", "cpu")]
+
+
+def test_an_editor_with_weights_uses_no_others(tiny_editor, street, hole, monkeypatch):
+    monkeypatch.setattr(editor_file, "load_model", None)
+    assert tiny_editor.begin_generate().model is tiny_editor.model
+    for edit in (tiny_editor.begin_inpaint(street, hole, control="glide"), tiny_editor.begin_edit(street, PROMPT)):
+        assert edit.model is tiny_editor.model
+        with pytest.raises(ValueError, match="take 0 extra channels.*\nits own weights expected") as caught:
+            edit.result()
+        assert len(str(caught.value).splitlines()) == 2
+
+
+def test_weights_of_another_kind_are_refused(street, hole):
+    editor = Editor(SimpleNamespace(kind="one-pass network", data="town", size=64))
+    for refuse, found in ((lambda: editor.inpaint(street, hole), "inpaint by repaint"),
+                          (lambda: editor.outpaint(street, right=8, control="glide"), "outpaint by glide"),
+                          (lambda: editor.edit(street, PROMPT), "edit by dual-cfg")):
+        expected = f"{found} needs a denoiser, these weights are a one-pass network:\nits own weights, town-"
+        with pytest.raises(ValueError, match=expected) as caught:
+            refuse()
+        assert len(str(caught.value).splitlines()) == 2
 
 
 def test_unknown_words_are_named(tiny_editor, street, hole):
@@ -216,9 +285,12 @@ def test_the_warning_says_what_to_expect(tiny_editor, street, hole):
     with pytest.warns(UserWarning, match="nothing like Toytown") as caught:
         tiny_editor.inpaint(photo_like(0), hole, steps=2, visits=1)
     assert "Toytown's shapes and colours" in str(caught[0].message)
+    with pytest.warns(UserWarning, match="nothing like Toytown"):
+        tiny_editor.edit(photo_like(0), control="sdedit", steps=2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tiny_editor.inpaint(street, hole, steps=2, visits=1)
+        tiny_editor.edit(street, control="sdedit", steps=2)
 
 
 def test_edge_contrast_is_one_without_an_edge_and_large_with_one(hole):

@@ -105,7 +105,8 @@ def test_drop_text_and_image_by_one_number_a_picture():
     generator = torch.Generator().manual_seed(3)
     no_text, no_image = drop_text_and_image(2000, generator, share=0.25)
     after, twin = torch.rand(1, generator=generator), torch.Generator().manual_seed(3)
-    for u, without_text, without_image in zip(torch.rand(2000, generator=twin).tolist(), no_text, no_image):
+    numbers = torch.rand(2000, generator=twin).tolist()
+    for u, without_text, without_image in zip(numbers, no_text, no_image):
         part = int(u / 0.25)                                        # no text, neither, no image, all there
         assert (without_text.item(), without_image.item()) == (part in (0, 1), part in (1, 2))
     assert torch.equal(torch.rand(1, generator=twin), after)         # nothing else was drawn

@@ -133,12 +133,13 @@ def test_extra_channels_are_cut_into_the_same_windows():
 
     def denoiser(prompts, scale, extra):
         asked.append((prompts, scale, extra))
-        return lambda x_t, t: x_t - extra[:, :3]                     # for a flow at level 1: x0_hat is the extra
+        return lambda x_t, t: x_t - extra[:, :3]             # for a flow at level 1: x0_hat is the extra
 
     image = picture(2, 3, 8, 8, dtype=torch.float32)
     canvas, edit_mask = outpaint_canvas(image, right=4, top=8)
     options = dict(generator=seeded(), steps=1, scale=3.0, overlap=4)
-    state, = controls("outpaint")["glide"](model_of(8, denoiser), canvas, edit_mask, "a road", **options)
+    outpaint = controls("outpaint")["glide"]
+    state, = outpaint(model_of(8, denoiser), canvas, edit_mask, "a road", **options)
     (prompts, scale, extra), = asked
     whole = hole_channels(canvas, edit_mask)
     cuts = [whole[..., y : y + 8, x : x + 8] for y in (0, 4, 8) for x in (0, 4)]
@@ -155,12 +156,12 @@ def test_the_overlap_is_half_a_window_unless_given(overlap, windows):
         return lambda x_t, t: x_t
 
     canvas, edit_mask = outpaint_canvas(picture(1, 3, 8, 8, dtype=torch.float32), right=4)
-    options = {} if overlap is None else dict(overlap=overlap)
-    outpaint = controls("outpaint")["repaint"]
-    list(outpaint(model_of(8, denoiser), canvas, edit_mask, "", generator=seeded(), steps=2, visits=1, **options))
+    model, outpaint = model_of(8, denoiser), controls("outpaint")["repaint"]
+    options = dict(generator=seeded(), steps=2, visits=1)
+    list(outpaint(model, canvas, edit_mask, "", overlap=overlap, **options))
     assert calls == [windows]
     with pytest.raises(ValueError, match="overlap = 8, size = 8"):
-        outpaint(model_of(8, denoiser), canvas, edit_mask, "", generator=seeded(), overlap=8)
+        outpaint(model, canvas, edit_mask, "", overlap=8, **options)
 
 
 def test_a_network_without_levels_sees_the_whole_canvas():

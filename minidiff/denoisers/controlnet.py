@@ -16,11 +16,15 @@ class ControlledUNet(nn.Module):
     h_i + zero_i(copy_i(x_t, map)), i a resolution: Zhang et al. (2302.05543), eq. 2. The map enters the copy
     by channels that start at zero, and what it says leaves through 1x1 convolutions that start at zero, so
     before training nothing has changed. Departure: one addition a resolution, which here has one skip.
-    config: that of the U-Net, but extra_channels are those of the map.
+    config: that of the U-Net, but extra_channels are those of the map. Raises ValueError for a U-Net that has
+    some of its own.
     """
 
     def __init__(self, unet, map_channels=3):
         super().__init__()
+        if unet.config.extra_channels:
+            found = f"the base has extra_channels = {unet.config.extra_channels}"
+            raise ValueError(f"{found}: a U-Net that sees x_t only, 0, expected")
         self.config = replace(unet.config, extra_channels=map_channels)
         self.base = unet.requires_grad_(False)
         self.branch = UNet(self.config)

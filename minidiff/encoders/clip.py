@@ -61,6 +61,7 @@ class CLIP(nn.Module):
         self.config = config
         self.picture = PictureTower(config)
         self.text = TextEncoder(config.text)
+        nn.init.normal_(self.text.token.weight, std=0.1)       # louder than places: captions start apart
         self.text_out = nn.Linear(config.text.dim, config.dim, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(log(FIRST_SCALE)))
 
