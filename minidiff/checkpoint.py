@@ -8,6 +8,7 @@ with its own hash.
 import hashlib
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -108,6 +109,16 @@ def fill(module, tensors: dict, path) -> None:
             difference = f"tensor {name} is {have} in the file, {want} expected"
             raise CheckpointError(f"{path}: made by another network:\n{difference}")
     module.load_state_dict(tensors)
+
+
+@contextmanager
+def fitting(name_or_path):
+    """Turn whatever a configuration does not fit into a CheckpointError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        reason = str(error).replace("\n", " ")
+        raise CheckpointError(f"{name_or_path}: its configuration does not fit:\n{reason}") from None
 
 
 def write_atomically(path, content: bytes, previous=None) -> None:

@@ -22,8 +22,8 @@ SUMMER = "{} on the right and an orange car in the middle, on a summer day"
 DUSK = ("a blue car on the left, a red house on the left, a person in a purple jacket and a pine tree "
         "on the right at dusk in summer")
 SPRING = "a picture of a round tree in the middle, a green house and a yellow car, on a spring day"
-INSTRUCTIONS = {"told-winter": "make it winter", "told-night": "make it night", "told-removed": "remove the car",
-                "told-blue": "make the car blue"}
+INSTRUCTIONS = {"told-winter": "make it winter", "told-night": "make it night",
+                "told-removed": "remove the car", "told-blue": "make the car blue"}
 MAPPED = {"map-summer": "a picture of a red house, a round tree and a white car on a summer day",
           "map-night": "a picture of a green house, a pine tree and a yellow car at night in winter"}
 CAPTIONS = {

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import torch
 
-from minidiff.checkpoint import CheckpointError, fill, load_weights
+from minidiff.checkpoint import fill, fitting, load_weights
 from minidiff.denoisers.controlnet import ControlledUNet
 from minidiff.denoisers.lama import LaMa, LaMaConfig
 from minidiff.denoisers.layers import adjusted
@@ -189,16 +189,6 @@ def counted(network):
         yield calls
     finally:
         hook.remove()
-
-
-@contextmanager
-def fitting(name_or_path):
-    """Turn whatever a configuration does not fit into a CheckpointError."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        reason = str(error).replace("\n", " ")
-        raise CheckpointError(f"{name_or_path}: its configuration does not fit:\n{reason}") from None
 
 
 def load_model(name_or_path, device="auto"):

@@ -8,7 +8,7 @@ import torch
 
 from minidiff.control import controls
 from minidiff.control.attention import align, caption_pair, p2p_edit, prompt_to_prompt, share_words, shared
-from minidiff.control.restart import deterministic_step, invert_edit
+from minidiff.control.restart import ddim_invert, deterministic_step, invert_edit
 from minidiff.denoisers.unet import UNet, UNetConfig
 from minidiff.editor import Editor
 from minidiff.encoders.text import TextConfig, TextEncoder
@@ -220,6 +220,22 @@ def test_under_one_caption_it_is_inversion_and_back(model):
     for one, other in zip(states, back):
         assert one.x.shape == one.x0_hat.shape == picture.shape
         assert (one.x - other.x).abs().max() < 1e-3
+
+
+def test_it_inverts_under_the_source_and_shows_the_target_half(model):
+    picture, everywhere = paint(scenes(N, seed=3), SIZE), torch.ones(1, 1, SIZE, SIZE, dtype=torch.bool)
+    shares, times = dict(words=0.5, cells=0.25), model.process.times(4)
+    options = dict(generator=seeded(), steps=4, source=SOURCE, scale=2.0, **shares)
+    states = list(p2p_edit(model, picture, everywhere, TARGET, **options))
+    up = list(ddim_invert(model.process, model.denoiser([SOURCE] * N), picture, times))
+    assert all(torch.equal(one.x, other.x) for one, other in zip(states, up))
+    predict, origin = caption_pair(model, SOURCE, TARGET, N)
+    scales = torch.tensor([1.0] * N + [2.0] * N).view(-1, 1, 1, 1)
+    arguments = model.process, predict, model.attention, up[-1].x, times, origin, seeded(), scales
+    down = prompt_to_prompt(*arguments, **shares)
+    for one, other in zip(states[4:], down, strict=True):
+        assert one.t == other.t and torch.equal(one.x, other.x[N:])
+        assert torch.equal(one.x0_hat, other.x0_hat[N:]) and not torch.equal(one.x, other.x[:N])
 
 
 def test_the_verb_counts_its_calls_and_its_states(model):

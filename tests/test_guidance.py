@@ -92,7 +92,7 @@ def test_drop_conditions():
 
 
 def test_drop_text_and_image_in_shares_of_one_twentieth():
-    """100,000 draws: 5 % without text, 5 % without image, 5 % without both; four standard errors are .28 %."""
+    """100,000 draws: 5 % without text, 5 % without image, 5 % without both, to four standard errors."""
     no_text, no_image = drop_text_and_image(100_000, torch.Generator().manual_seed(0))
     assert no_text.shape == no_image.shape == (100_000,) and no_text.dtype == no_image.dtype == torch.bool
     patterns = {"text": no_text & ~no_image, "image": no_image & ~no_text, "both": no_text & no_image,
@@ -107,7 +107,7 @@ def test_drop_text_and_image_by_one_number_a_picture():
     after, twin = torch.rand(1, generator=generator), torch.Generator().manual_seed(3)
     numbers = torch.rand(2000, generator=twin).tolist()
     for u, without_text, without_image in zip(numbers, no_text, no_image):
-        part = int(u / 0.25)                                        # no text, neither, no image, all there
+        part = int(u / 0.25)                                # no text, neither, no image, all there
         assert (without_text.item(), without_image.item()) == (part in (0, 1), part in (1, 2))
     assert torch.equal(torch.rand(1, generator=twin), after)         # nothing else was drawn
     none, all_third = drop_text_and_image(500, twin, share=0), drop_text_and_image(500, twin, share=1 / 3)

@@ -158,13 +158,13 @@ def test_one_batch_of_three_a_step_and_never_the_text_without_the_picture(model,
 
 
 def test_branches_are_three_single_passes(model, street):
-    x_t = torch.randn(street.shape, generator=seeded())
-    none, image, both = instruct_branches(model, street, [INSTRUCTION, "remove the tree"])(x_t, 500)
-    grey = torch.zeros_like(street)
-    for found, texts, extra in ((none, ["", ""], grey), (image, ["", ""], street),
-                                (both, [INSTRUCTION, "remove the tree"], street)):
-        alone = model.unet(x_t, model.level(500), *model.encode(texts), extra=extra)
-        assert (found - alone).abs().max() < 1e-5
+    x_t, grey = torch.randn(street.shape, generator=seeded()), torch.zeros_like(street)
+    words = [INSTRUCTION, "remove the tree"]
+    for t in (500, torch.tensor([500, 20])):                        # one level, and one for each picture
+        none, image, both = instruct_branches(model, street, words)(x_t, t)
+        for found, texts, extra in ((none, ["", ""], grey), (image, ["", ""], street), (both, words, street)):
+            alone = model.unet(x_t, model.level(t), *model.encode(texts), extra=extra)
+            assert (found - alone).abs().max() < 1e-5
     assert (none - image).abs().max() > 1e-3 and (image - both).abs().max() > 1e-4
 
 

@@ -176,6 +176,7 @@ def test_holes_are_pure_and_each_sort_appears():
     assert torch.equal(Holes(SORTS, 32, seed=0)(600, seeded(1)), edit_mask)
     assert edit_mask.flatten(1).any(1).all()
     assert not torch.equal(Holes(SORTS, 32, seed=1)(600, seeded(1)), edit_mask)
+    assert len(edit_mask.flatten(1).unique(dim=0)) > 150             # of some sorts many
     for sort, masks in zip(SORTS, holes.pools, strict=True):
         found = (edit_mask[:, None] == masks[None]).flatten(2).all(2).any(1).sum()
         assert 30 < found < 100, sort                           # 60 in the mean, four standard errors

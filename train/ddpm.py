@@ -58,7 +58,8 @@ def main(config):
     pictures = source(config.data, config.size, device, config.download)
     process = DDPM.cosine(T, config.predicts)
     torch.manual_seed(config.seed)                              # the random start of the weights
-    network = TextToImage(UNetConfig(size=config.size), TextConfig(pictures.words, pictures.characters))
+    text = TextConfig(pictures.words, pictures.characters, neighbours=True)
+    network = TextToImage(UNetConfig(size=config.size), text)
     if config.init:
         warm_start(network, config.init)
 

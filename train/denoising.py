@@ -55,12 +55,13 @@ def snr_weight(process, t, limit):
 
 
 def warm_start(network, name):
-    """Begin from shipped weights; extra input channels that they lack begin at zero.
+    """Begin from shipped weights; extra channels and the look at neighbours, if they lack these, begin at zero.
 
     Raises CheckpointError if they lack anything else, or have more.
     """
     tensors, _ = load_weights(name)
-    extra = {key: tensor for key, tensor in network.state_dict().items() if "stem_extra" in key}
+    own = network.state_dict().items()
+    extra = {key: tensor for key, tensor in own if "stem_extra" in key or "neighbours" in key}
     fill(network, {**extra, **tensors}, name)
 
 

@@ -63,7 +63,7 @@ def main(config):
     process = DDPM.cosine(T, config.predicts)
     torch.manual_seed(config.seed)                              # the random start of the weights
     shape = UNetConfig(size=config.size, extra_channels=3)
-    network = TextToImage(shape, TextConfig(Town.words, Town.characters))
+    network = TextToImage(shape, TextConfig(Town.words, Town.characters, neighbours=True))
     if config.init:
         warm_start(network, config.init)
 

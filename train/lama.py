@@ -79,9 +79,9 @@ def main(config):
 class Filler(nn.Module):
     """The network, lama, and its training loss: the distance in the hole, and a little of that around it.
 
-    Departure: the paper has this distance at kept pixels only, and in the hole a perceptual loss and an
-    adversary, which make *one* sharp answer. The distance alone makes the median of all answers: blurred
-    where there are many, but nothing here has to be trained before, or against it.
+    Departure: the paper has this distance at kept pixels only, and leaves holes to a perceptual loss and an
+    adversary, which make one sharp answer. The distance alone makes the median of all answers, blurred where
+    there are many; but no other network has to be trained for it, or against it.
     """
 
     def __init__(self, config, kept=0.1):

@@ -56,7 +56,7 @@ def rows(model, n=24, rivals=16, steps=50, seed=0):
 
 def chief(rows):
     """Kind of map -> share of the pictures drawn from it and a caption that follow it."""
-    return {row["map"]: round(row["follows"].value, 3) for row in rows if row["editor"] == BOTH}
+    return {WEIGHTS: {row["map"]: round(row["follows"].value, 3) for row in rows if row["editor"] == BOTH}}
 
 
 def clear_scenes(n):
@@ -105,13 +105,13 @@ def explained(pictures, renders, parts):
     weighted = weights[:, :, None] * basis[:, None]                                    # (G, R, 4, N)
     gram = weighted @ basis.mT[:, None]                                                # (G, R, 4, 4)
     moments = weighted @ y.T                                                           # (G, R, 4, 3 P)
-    gram.diagonal(dim1=2, dim2=3).add_(1e-6)                    # else parts of one colour cannot be solved
-    fit = (moments * torch.linalg.solve(gram, moments)).sum((1, 2))                    # (G, 3 P), |fit|^2
+    inverse = torch.linalg.pinv(gram, rtol=1e-9, hermitian=True)                       # some have one colour
+    fit = (moments * (inverse @ moments)).sum((1, 2))                                  # (G, 3 P), |fit|^2
     counted = weights.sum(1)                                                           # (G, N)
     mean = (counted @ y.T).square() / counted.sum(1, keepdim=True)                     # (G, 3 P), |mean|^2
     variance = counted @ y.T.square() - mean
     of_picture = [sums.unflatten(1, (-1, 3)).sum(2) for sums in (fit - mean, variance)]
-    return of_picture[0] / of_picture[1].clamp(min=1e-9)
+    return of_picture[0] / of_picture[1].clamp(min=1e-6)
 
 
 def classes(scenes, renders):

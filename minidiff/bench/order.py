@@ -28,7 +28,8 @@ QUICK = dict(steps=2, seeds=1, n=4, batch=4)
 USED = ("red", "yellow", "green", "blue")
 PAIRS = tuple(permutations(USED, 2))                            # (of the car, of the house), never the same
 SIZE = 32
-ENCODERS = {"bag of words": 0, "words in order": 2}             # layers of self-attention
+ENCODERS = {"bag of words": dict(layers=0), "words in order": dict(layers=2),
+            "words in order, and neighbours": dict(layers=2, neighbours=True)}
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ class World:
 def rows(steps=500, seeds=3, n=96, batch=32, seed=0):
     """One row for each encoder: n pictures of each of `seeds` trainings of so many steps."""
     world, found = World.paint(), []
-    for name, layers in ENCODERS.items():
-        hits = [judged(trained(world, layers, steps, batch, seed + i), world, n, seed + i)
+    for name, shape in ENCODERS.items():
+        hits = [judged(trained(world, shape, steps, batch, seed + i), world, n, seed + i)
                 for i in tqdm(range(seeds), name, leave=False, disable=None)]
         named, swapped = torch.cat(hits, 1)
         other = 1 - named - swapped
@@ -70,11 +71,11 @@ def rows(steps=500, seeds=3, n=96, batch=32, seed=0):
     return found
 
 
-def trained(world, layers, steps, batch, seed):
+def trained(world, shape, steps, batch, seed):
     """A small caption model, trained for `steps` steps on the world's pictures."""
     torch.manual_seed(seed)
     words = tuple(dict.fromkeys(word for pair in world.captions for word in " ".join(pair).split()))
-    text = TextEncoder(TextConfig(words, dim=64, layers=layers))
+    text = TextEncoder(TextConfig(words, dim=64, **shape))
     unet = UNet(UNetConfig(SIZE, channels=(32, 64), blocks=(1, 1), condition_dim=64, text_dim=64))
     process, generator = DDPM.cosine(1000, "x0"), seeded(seed)
     optimizer = torch.optim.AdamW([*unet.parameters(), *text.parameters()], lr=2e-3)

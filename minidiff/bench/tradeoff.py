@@ -8,10 +8,10 @@ captions do, and how near is it to its source? ± is half of a 95 % interval.
 
 from functools import partial
 
-from minidiff import toytown
 from minidiff.bench.common import seeded
 from minidiff.bench.edits import by_instruction, edited
 from minidiff.bench.judging import TARGETED, judged, test_edits
+from minidiff.bench.pairs import caption_pairs
 from minidiff.encoders.clip import CLIP
 from minidiff.measure import bootstrap
 
@@ -22,9 +22,9 @@ QUICK = dict(each=1, steps=2, image_scales=(1.0, 1.5), text_scales=(3.0,))
 
 def rows(model, each=16, steps=20, image_scales=IMAGE_SCALES, text_scales=(1.5, 3.0, 7.5), seed=0):
     """One row for each pair of scales."""
-    edits, clip = test_edits(each), CLIP.load("town-clip")
+    edits, clip = test_edits(each), CLIP.load("town-clip")                     # on the CPU, where outputs come
     edits = edits[[i for i, kind in enumerate(edits.kind) if kind in TARGETED]]
-    before, after = (toytown.captions(scenes) for scenes in (edits.scenes, edits.target_scenes))
+    before, after = caption_pairs(edits.scenes, edits.target_scenes, seed)
     found = []
     for text_scale in text_scales:
         for image_scale in image_scales:

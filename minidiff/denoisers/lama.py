@@ -56,9 +56,9 @@ class LaMa(nn.Module):
     """Down to coarse cells, through blocks that see the whole picture, and up again to the details.
 
     Departures: pixels enter as 2 x 2 patches, and what went down is added to what comes up, as in the U-Net;
-    norm and ReLU stand before a convolution, so that blocks start as the identity; GroupNorm for batch norm,
-    which has no running state, so that training and use compute the same, for any batch. It takes a
-    mean and a deviation over all cells: without a global path that is all that far cells have in common.
+    norm and ReLU stand before a convolution, so that blocks start as the identity; GroupNorm replaces batch
+    norm, since it has no running state: training and use compute the same, whatever else is in the batch.
+    Its mean and deviation are of all cells, so that even without a global path far cells share these two.
     """
 
     def __init__(self, config=LaMaConfig()):

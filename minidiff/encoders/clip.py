@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..checkpoint import CheckpointError, fill, load_weights
+from ..checkpoint import fill, fitting, load_weights
 from ..denoisers.layers import GROUP_WIDTH, config_from_dict, group_norm, zero_init
 from ..denoisers.unet import masked_mean, patches
 from .text import TextConfig, TextEncoder
@@ -72,10 +72,8 @@ class CLIP(nn.Module):
         Raises CheckpointError for files that are missing, damaged or do not fit.
         """
         tensors, entry = load_weights(name_or_path)
-        try:
+        with fitting(name_or_path):
             network = cls(CLIPConfig.from_dict(entry["config"]["clip"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{name_or_path}: its configuration does not fit:\n{error}") from None
         fill(network, tensors, name_or_path)
         return network.to(device).eval().requires_grad_(False)
 

@@ -71,7 +71,7 @@ def _caption(s, dice, held_out):
 
 def _house(s, dice):
     brick = "brick " if s["house_brick"] and dice.random() < 0.5 else ""
-    roof = f" with a {COLORS[s['roof_color']]} roof" if dice.random() < 0.6 else ""
+    roof = f" with {article(COLORS[s['roof_color']])} roof" if dice.random() < 0.6 else ""
     house = _sized(s, "house", f"{COLORS[s['house_color']]} {brick}house", dice)
     return house + roof + _placed(s, "house", dice)
 

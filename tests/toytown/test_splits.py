@@ -14,10 +14,10 @@ from minidiff.toytown import splits
 from minidiff.toytown.dataset import EDIT_SEED, SCENE_SEED, SIZES, draw_split
 from minidiff.toytown.requests import KINDS
 
-DIGESTS = {"val": "3fd9e17072ef8959c1c29d09d76ef24907455b5187c5fd9ad777687b6e6be013",
-           "test": "6897334cc1f090f07589da7b8eb4c619b8f80c5481cff543de9a9d8d936d4f3a"}
-FILES = {"val": "9c46f73cc925bf5436306b35ebe7ea115b39359932eb255a87b7a8d855a054c3",
-         "test": "c331de5561d3d833dd62d4cf8a66c114398dfee6bbf67b0e03f531da6569abc3"}
+DIGESTS = {"val": "0a33f9f21d87dcdefd742940ba1bfb6adcb0dcbefd289c1a893c43731981ce62",
+           "test": "413a7047aabe57eb841d5439333a63b0d2f72d99aa9b54775e5c067426b6208e"}
+FILES = {"val": "b396e2c90ec16913c1379f694342585e7e1850082943c203dc4c9c5df38dc992",
+         "test": "bba067043fb0871d35de21765e99e35da0d71166aef8d2a12c35ff5118cf2d97"}
 ONE_LIBRARY = pytest.mark.skipif(not torch.backends.mkl.is_available(),
                                  reason="torch draws colours by another library here, so with other results")
 
