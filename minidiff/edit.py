@@ -95,7 +95,8 @@ class Rehearsal:
     """A model whose network does nothing."""
 
     def __init__(self, model):
-        self.kind, self.process, self.size = model.kind, model.process, model.size
+        self.kind, self.size = model.kind, model.size
+        self.process, self.text = (getattr(model, name, None) for name in ("process", "text"))
 
     def denoiser(self, prompts, scale=1.0, extra=None):
         """A denoise callable that predicts what it was given."""

@@ -16,7 +16,7 @@ from minidiff.control.outpaint import outpaint_canvas
 from minidiff.edit import Edit
 from minidiff.familiar import unlike_toytown
 from minidiff.images import ImageError, across, good_size, load_image, load_pair, to_tensor, to_uint8
-from minidiff.model import load_model
+from minidiff.model import load_model, pick_device
 
 
 class Editor:
@@ -29,7 +29,7 @@ class Editor:
     """
 
     def __init__(self, model=None, device="auto"):
-        self.model, self.device, self.loaded = model, device, {}
+        self.model, self.device, self.loaded = model, pick_device(device), {}
 
     @classmethod
     def load(cls, name=None, device="auto"):
@@ -63,7 +63,10 @@ class Editor:
         return self.begin_outpaint(image, left, right, top, bottom, prompt, **options).result()
 
     def edit(self, image, instruction="", **options):
-        """Change a picture as an instruction says: "make the car blue"; nothing is held fast, "" = no change.
+        """Change a picture as an instruction says: "make the car blue"; nothing is held fast.
+
+        instruction: "" changes nothing. For controls that read captions ("sdedit", "invert", "p2p"): what the
+        result shows, "" = anything.
 
         image: path, PIL picture or x0 (1, 3, H, W).  Options: resize: bring it to the nearest size that runs;
         control: its name.  Raises ValueError for bad pictures and options.
@@ -119,7 +122,8 @@ class Editor:
             listed = ", ".join(["seed", "strict", *takes])
             raise ValueError(f"{task} by {control} has no option {', '.join(unknown)}:\n{listed} expected")
         if strict:
-            model.check_prompt(prompt or "")
+            for words in (prompt or "", options.get("source", "")):
+                model.check_prompt(words)
         walk = partial(mechanism, prompt=prompt or "", **options)
         return Edit(model, to_uint8(x0), edit_mask, walk, seed)
 

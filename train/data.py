@@ -44,18 +44,19 @@ class TownEdits:
 
     def __init__(self, kinds, size, device, seed):
         self.kinds, self.size, self.device, self.seed = kinds, size, device, seed
-        self.drawn = (None, None)
+        self.drawn = {}
 
     def __call__(self, n, now):
         """n edits for the pass of a step, the same for the same step.  now: as in train.loop."""
         steps = max(self.PART // n, 1)
         part, place = divmod(now.step, steps)
         wanted = (n, part, now.number)
-        if self.drawn[0] != wanted:
+        if wanted not in self.drawn:
+            self.drawn = {kept: batch for kept, batch in self.drawn.items() if kept[:2] == wanted[:2]}
             seed = draw_seed(generator_of(self.seed, "edits", *wanted))
             options = dict(kinds=self.kinds, size=self.size, device=self.device)
-            self.drawn = wanted, edits(n * steps, seed, **options)
-        return self.drawn[1][place * n : (place + 1) * n]
+            self.drawn[wanted] = edits(n * steps, seed, **options)
+        return self.drawn[wanted][place * n : (place + 1) * n]
 
 
 class Pictures:

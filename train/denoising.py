@@ -55,7 +55,7 @@ def snr_weight(process, t, limit):
 
 
 def warm_start(network, name):
-    """Begin from shipped weights; extra channels and the look at neighbours, if they lack these, begin at zero.
+    """Begin from shipped weights; extra channels and the look at neighbours, if lacking, begin at zero.
 
     Raises CheckpointError if they lack anything else, or have more.
     """

@@ -117,13 +117,14 @@ def adjusted(network, adjust):
     weights: (B, heads, N, L), after the softmax, one row for each of N cells, sums 1.
     """
     layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, PictureAttention)}
+    before = {name: layer.attend.adjust for name, layer in layers.items()}
     try:
         for name, layer in layers.items():
             layer.attend.adjust = partial(adjust, name)
         yield
     finally:
-        for layer in layers.values():
-            layer.attend.adjust = None
+        for name, layer in layers.items():
+            layer.attend.adjust = before[name]
 
 
 class PictureAttention(nn.Module):
