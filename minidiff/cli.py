@@ -229,6 +229,8 @@ def finish(edit, outs):
     for picture, out in zip(result.images, outs, strict=True):
         save_png(picture, out)
         print(f"{out}: {picture.width} x {picture.height}")
-    if result.measures:
+    if "max_diff" in result.measures:
         print("kept pixels: largest difference {max_diff:.0f} of 255".format(**result.measures))
+    elif "changed" in result.measures:
+        print("changed: {changed:.0%} of the pixels, by more than 4 of 255".format(**result.measures))
     print(f"{result.network_calls} network calls, {result.seconds:.1f} s")

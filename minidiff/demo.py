@@ -194,7 +194,7 @@ def row(piece):
     """A line of the table: what the edit kept, and what it cost."""
     result, measures = piece.edit.result(), piece.edit.result().measures
     shown = {"max_diff": "{:.0f}", "changed": "{:.1%}", "psnr": "{:.0f} dB", "edge": "{:.2f}"}
-    kept = {name: style.format(measures[name]) if measures else "" for name, style in shown.items()}
+    kept = {name: style.format(measures[name]) if name in measures else "" for name, style in shown.items()}
     return {"edit": piece.name, "kept: largest difference": kept["max_diff"], "changed": kept["changed"],
             "PSNR": kept["psnr"], "contrast at the edge": kept["edge"],
             "network calls": str(result.network_calls), "seconds": f"{result.seconds:.1f}"}

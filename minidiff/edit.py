@@ -20,8 +20,8 @@ class EditResult:
     """What an edit gave: the picture, how well it kept what nobody asked to change, and what it cost.
 
     images: PIL pictures, one unless more were generated.  uncomposited: the first, before kept pixels were
-    put back. edit_mask: bool (1, 1, H, W), True = could change.  measures: as `figures` has them; none where
-    nothing was kept. network_calls: passes of one picture through the network.  seconds: from the first step
+    put back. edit_mask: bool (1, 1, H, W), True = could change.  measures: as `figures` has them; where all could
+    change, only how much did, as in `Edit.judge`. network_calls: passes of one picture through the network.  seconds: from the first step
     to the last.
     """
 
@@ -44,6 +44,7 @@ class Edit:
 
     known: uint8 (B, 3, H, W).  edit_mask: bool (1, 1, H, W).
     walk: (model, x0, edit_mask, generator=...) -> the States, by a control mechanism with its options.
+    compare: measure the change against `known` even where all may change?
     """
 
     model: Model
@@ -51,6 +52,7 @@ class Edit:
     edit_mask: Tensor
     walk: Callable[..., Iterator[State]]
     seed: int = 0
+    compare: bool = False
     outcome: EditResult | None = field(default=None, init=False)
 
     def __iter__(self):
@@ -83,9 +85,18 @@ class Edit:
         return torch.Generator().manual_seed(self.seed)
 
     def judge(self, edited, network_calls, seconds):
-        """Put the kept pixels back, identical, and measure.  edited: uint8 (B, 3, H, W)."""
+        """Put the kept pixels back, identical, and measure.  edited: uint8 (B, 3, H, W).
+
+        Where all may change, and that is to be compared: "changed", the share of pixels that did, by > 4/255.
+        """
         final = composite(self.known, edited, self.edit_mask)
-        measures = {} if self.edit_mask.all() else figures(self.known, edited, final, self.edit_mask)
+        if not self.edit_mask.all():
+            measures = figures(self.known, edited, final, self.edit_mask)
+        elif self.compare:
+            before, after, nowhere = to_x0(self.known), to_x0(final), torch.zeros_like(self.edit_mask)
+            measures = {"changed": preservation(before, after, nowhere).changed.mean().item()}
+        else:
+            measures = {}
         images = tuple(to_pil(x0) for x0 in to_x0(final))
         uncomposited = to_pil(to_x0(edited[:1]))
         return EditResult(images, uncomposited, self.edit_mask, measures, network_calls, seconds)

@@ -125,7 +125,7 @@ class Editor:
             for words in (prompt or "", options.get("source", "")):
                 model.check_prompt(words)
         walk = partial(mechanism, prompt=prompt or "", **options)
-        return Edit(model, to_uint8(x0), edit_mask, walk, seed)
+        return Edit(model, to_uint8(x0), edit_mask, walk, seed, compare=task == "edit")
 
     def _model_for(self, task, control):
         """The weights that the editor was made with, or those that the control mechanism brings along."""

@@ -47,6 +47,8 @@ class Model:
             base = config.get("base")                           # whose networks a control branch is added to
             if base:
                 frozen, base_entry = load_weights(base)
+                if base_entry["sha256"] != config["base_sha256"]:
+                    raise ValueError(f"trained beside another {base} than the one that is here")
                 config = {**base_entry["config"], **config}
                 tensors |= {name.replace("unet.", "unet.base.", 1): value for name, value in frozen.items()}
             process = process_from(config["process"])

@@ -173,7 +173,7 @@ def branch_weights(tiny_weights, tmp_path):
     net = ControlledUNet(unet)
     randomise(net.branch, 1), randomise(net.zero, 2)
     trained = {f"unet.{name}": tensor for name, tensor in net.state_dict().items() if name[:5] != "base."}
-    config = {"base": str(tiny_weights), "map_channels": 3}
+    config = {"base": str(tiny_weights), "base_sha256": entry["sha256"], "map_channels": 3}
     return save_weights("branch", trained, {"config": config, "data": "town"}, tmp_path), net
 
 
@@ -212,6 +212,9 @@ def test_a_branch_for_another_network_or_without_its_base_is_refused(branch_weig
     with pytest.raises(CheckpointError, match="made by another network"):
         Model.load(save_weights("narrow", narrow, entry, tmp_path), "cpu")
     cases = ("no-such-base", "there is none of this name"), (str(branch_weights[0]), "does not fit")
+    other = {**entry, "config": {**entry["config"], "base_sha256": "0" * 64}}
+    with pytest.raises(CheckpointError, match="trained beside another .*tiny.* than the one that is here"):
+        Model.load(save_weights("strange", tensors, other, tmp_path), "cpu")
     for base, words in cases:
         config = {"base": base, "map_channels": 3}
         with pytest.raises(CheckpointError, match=words):

@@ -56,7 +56,8 @@ def test_a_training_exports_the_branch_alone_and_it_can_be_loaded(quick, tmp_pat
     path = tmp_path / "weights/tiny-control.safetensors"
     tensors, entry = load_weights(path)
     assert {name.split(".")[1] for name in tensors} == {"branch", "zero"}
-    assert entry["config"] == {"base": str(tiny_weights), "map_channels": 3}
+    digest = load_weights(tiny_weights)[1]["sha256"]
+    assert entry["config"] == {"base": str(tiny_weights), "base_sha256": digest, "map_channels": 3}
     assert (entry["data"], entry["steps"], entry["data_seed"]) == ("town", 2, 0)
     assert entry["command"].startswith("python -m train.control --folder") and entry["hardware"]
     model = Model.load(path, "cpu")

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from minidiff import toytown
-from minidiff.checkpoint import save_weights
+from minidiff.checkpoint import load_weights, save_weights
 from minidiff.control.spatial import MAPS, map_picture
 from minidiff.denoisers.controlnet import ControlledUNet
 from minidiff.model import Model
@@ -118,7 +118,8 @@ def export_branch(state, config):
     """Write the EMA weights of the branch in half precision to data/weights; the base stays where it is."""
     trained = ("unet.branch.", "unet.zero.")
     tensors = {name: tensor for name, tensor in state.ema.state_dict().items() if name.startswith(trained)}
-    shape = {"base": config.base, "map_channels": MAP_CHANNELS}
+    _, base = load_weights(config.base)
+    shape = {"base": config.base, "base_sha256": base["sha256"], "map_channels": MAP_CHANNELS}
     save_weights(config.name, tensors, {
         "config": shape, "data": "town", **made_by(state, "train.control", config)})
 

@@ -22,7 +22,7 @@ QUICK = dict(each=1, steps=2, image_scales=(1.0, 1.5), text_scales=(3.0,))
 
 def rows(model, each=16, steps=20, image_scales=IMAGE_SCALES, text_scales=(1.5, 3.0, 7.5), seed=0):
     """One row for each pair of scales."""
-    edits, clip = test_edits(each), CLIP.load("town-clip")                     # on the CPU, where outputs come
+    edits, clip = test_edits(each), CLIP.load("town-clip")                 # on the CPU, where outputs come
     edits = edits[[i for i, kind in enumerate(edits.kind) if kind in TARGETED]]
     before, after = caption_pairs(edits.scenes, edits.target_scenes, seed)
     found = []

@@ -4,8 +4,9 @@ Each file registers its editors for a task under a name: add or delete a file, a
 An editor is a function (model, image, edit_mask, prompt, *, generator, ...) that yields States; its other
 keywords are the options of that control. `model` offers `.process`, `.size` (the side, in pixels, that it was
 trained at), `.denoiser(prompts, scale, extra)`, a denoise callable with guidance and one prompt for each
-picture bound to it, `.branches(...)`, the bare predictions under several conditions at once, `.text`, the text
-encoder, and `.attention(adjust)`; one that fills holes in one pass offers `.fill(image, edit_mask)` instead.
+picture bound to it, `.branches(...)`, the bare predictions under several conditions at once, `.text`, the
+text encoder, and `.attention(adjust)`; one that fills holes in one pass offers `.fill(image, edit_mask)`
+instead.
 """
 
 from importlib import import_module

@@ -74,7 +74,7 @@ def drop_text_and_image(n, generator, share=0.05):
     """In training with two conditions, choose what each of n pictures goes without: text, image, or both.
 
     One uniform number u a picture: u < share no text; u < 2 share neither; u < 3 share no image. So one
-    network learns the three predictions of `dual_cfg`. InstructPix2Pix (2211.09800), section 3.2.1, share .05.
+    network learns the three predictions of `dual_cfg`. InstructPix2Pix (2211.09800), section 3.2.1: .05.
     Returns (without_text, without_image), bool (n,).
     """
     if not 0 <= share <= 1 / 3:
