@@ -20,9 +20,9 @@ class EditResult:
     """What an edit gave: the picture, how well it kept what nobody asked to change, and what it cost.
 
     images: PIL pictures, one unless more were generated.  uncomposited: the first, before kept pixels were
-    put back. edit_mask: bool (1, 1, H, W), True = could change.  measures: as `figures` has them; where all could
-    change, only how much did, as in `Edit.judge`. network_calls: passes of one picture through the network.  seconds: from the first step
-    to the last.
+    put back. edit_mask: bool (1, 1, H, W), True = could change.  measures: as `figures` has them; where all
+    could change, only how much did, as in `Edit.judge`.  network_calls: passes of one picture through the
+    network.  seconds: from the first step to the last.
     """
 
     images: tuple[Image, ...]

@@ -178,8 +178,22 @@ def test_holes_are_pure_and_each_sort_appears():
     assert not torch.equal(Holes(SORTS, 32, seed=1)(600, seeded(1)), edit_mask)
     assert len(edit_mask.flatten(1).unique(dim=0)) > 150             # of some sorts many
     for sort, masks in zip(SORTS, holes.pools, strict=True):
-        found = (edit_mask[:, None] == masks[None]).flatten(2).all(2).any(1).sum()
+        ways = set.union(*map(orbit, masks))
+        found = sum(one.contiguous().numpy().tobytes() in ways for one in edit_mask)
         assert 30 < found < 100, sort                           # 60 in the mean, four standard errors
+
+
+def test_holes_come_in_all_eight_ways(monkeypatch):
+    monkeypatch.setattr("train.holes.COUNT", 3)
+    holes = Holes(("wide", "half"), 16, seed=0)
+    seen = {one.contiguous().numpy().tobytes() for one in holes(2000, seeded())}
+    assert seen == set.union(*(orbit(one) for masks in holes.pools for one in masks))
+
+
+def orbit(edit_mask):
+    """A mask, turned and mirrored in all eight ways, as bytes."""
+    ways = [edit_mask.rot90(k, (1, 2)) for k in range(4)]
+    return {way.contiguous().numpy().tobytes() for way in [*ways, *(way.flip(2) for way in ways)]}
 
 
 def test_pools_hold_what_they_say():

@@ -11,7 +11,6 @@ from PIL import Image
 
 from minidiff import checkpoint
 from minidiff.checkpoint import load_state, load_weights
-from minidiff.control.masks import MASKS
 from minidiff.denoisers.lama import LaMaConfig
 from minidiff.model import LaMaModel, load_model
 from train import lama
@@ -23,14 +22,9 @@ def seeded(seed=0):
 
 
 @pytest.fixture
-def few(monkeypatch):
-    """A pool of few holes, drawn at once."""
-    monkeypatch.setattr(lama.Holes, "POOL", 24)
-
-
-@pytest.fixture
-def quick(few, monkeypatch, tmp_path):
-    """A config of two steps; samples are few, and data/ is a temporary folder."""
+def quick(monkeypatch, tmp_path):
+    """A config of two steps; holes and samples are few, and data/ is a temporary folder."""
+    monkeypatch.setattr("train.holes.COUNT", 4)
     monkeypatch.setattr(lama, "save_samples", partial(lama.save_samples, n=2))
     monkeypatch.setattr(checkpoint, "data_folder", lambda: tmp_path / "data")
     brief = dict(size=32, blocks=1, steps=2, batch=2, warmup=1, log_steps=1, device="cpu", bf16=False)
@@ -63,43 +57,6 @@ def test_an_untrained_network_loses_what_grey_does():
     edit_mask[..., :3] = True
     losses, _ = lama.Filler(LaMaConfig(size=8), kept=0.1)(image.masked_fill(edit_mask, -1), edit_mask)
     assert losses.tolist() == pytest.approx([1 + 0.1 * 0.5])
-
-
-def orbit(edit_mask):
-    """A mask, turned and mirrored in all eight ways, as bytes."""
-    ways = [edit_mask.rot90(k, (1, 2)) for k in range(4)]
-    return {way.contiguous().numpy().tobytes() for way in [*ways, *(way.flip(2) for way in ways)]}
-
-
-def test_holes_are_those_of_the_pool_in_all_eight_ways(few):
-    holes = lama.Holes("wide", 16, seed=0)
-    drawn = holes(3000, seeded())
-    assert drawn.shape == (3000, 1, 16, 16) and drawn.dtype == torch.bool
-    seen = {one.contiguous().numpy().tobytes() for one in drawn}
-    assert seen == set.union(*map(orbit, holes.pool))
-
-
-def test_holes_are_the_same_for_the_same_seed_and_generator(few):
-    holes, again, other = (lama.Holes("wide", 16, seed) for seed in (0, 0, 1))
-    assert torch.equal(holes.pool, again.pool) and not torch.equal(holes.pool, other.pool)
-    picked = holes(8, seeded())
-    assert torch.equal(holes(8, seeded()), picked) and not torch.equal(holes(8, seeded(1)), picked)
-
-
-@pytest.mark.parametrize("mix, names", [
-    ("wide", "wide box half"), ("narrow", "narrow"),
-    ("all", "wide narrow super_resolve alternating_lines half expand scribble box"),
-])
-def test_each_kind_of_hole_is_there_as_often(few, mix, names, monkeypatch):
-    made = []
-
-    def note(name, height, width, generator):
-        made.append(name)
-        return MASKS[name](height, width, generator)
-
-    monkeypatch.setattr(lama, "MASKS", {name: partial(note, name) for name in MASKS})
-    lama.Holes(mix, 16, seed=0)
-    assert {name: made.count(name) for name in made} == dict.fromkeys(names.split(), 24 // len(names.split()))
 
 
 def test_a_training_ends_in_weights_that_can_be_loaded_and_say_how_they_were_made(quick, tmp_path):

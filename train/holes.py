@@ -6,14 +6,16 @@ from torch.nn.functional import max_pool2d
 from minidiff.control.masks import MASKS
 from minidiff.toytown import masks, scenes
 
-COUNT = 64                                                      # of a maker whose masks differ
+COUNT = 128                                                     # of a maker whose masks differ
 CHANCE = ("wide", "narrow", "scribble", "box")                  # makers whose masks differ
 
 
 class Holes:
-    """A pool of edit masks, drawn once; every batch picks from it, each sort as often as it is named.
+    """A pool of edit masks, drawn once; every batch picks from it, and turns and mirrors what it picks.
 
-    sorts: names of MASKS, "everything", and "thing": an object of some scene, with a margin.
+    So a pool is worth eight of its size, and a half may be any half. A new mask costs more than the painting
+    of its picture.  sorts: names of MASKS, "everything", and "thing": an object of some scene, with a margin;
+    each comes as often.
     """
 
     def __init__(self, sorts, size, seed):
@@ -25,7 +27,11 @@ class Holes:
         sorts = torch.randint(len(self.pools), (n,), generator=generator).tolist()
         chance = torch.rand(n, generator=generator).tolist()
         picked = [self.pools[sort] for sort in sorts]
-        return torch.stack([many[int(share * len(many))] for many, share in zip(picked, chance)])
+        edit_mask = torch.stack([many[int(share * len(many))] for many, share in zip(picked, chance)])
+        turn, flip, mirror = torch.rand(3, n, 1, 1, 1, generator=generator) < 0.5
+        edit_mask = torch.where(turn, edit_mask.mT, edit_mask)
+        edit_mask = torch.where(flip, edit_mask.flip(2), edit_mask)
+        return torch.where(mirror, edit_mask.flip(3), edit_mask)
 
 
 def pool(sort, size, generator):

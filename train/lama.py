@@ -23,6 +23,7 @@ from minidiff.denoisers.lama import LaMa, LaMaConfig
 from train.config import LoopConfig, from_command_line
 from train.data import Town
 from train.denoising import made_by, save_picture
+from train.holes import Holes
 from train.loop import generator_of, train
 from train.place import Place
 
@@ -56,7 +57,9 @@ PRESETS = {
 def main(config):
     """Train, and return the training's State; with config.export the EMA weights go to data/weights."""
     device = Place.find(config.device).device
-    pictures, holes = Town(config.size, device), Holes(config.masks, config.size, config.seed)
+    if config.masks not in MIXES:
+        raise ValueError(f'masks = "{config.masks}": one of {", ".join(MIXES)} expected')
+    pictures, holes = Town(config.size, device), Holes(MIXES[config.masks], config.size, config.seed)
     torch.manual_seed(config.seed)                              # the random start of the weights
     shape = LaMaConfig(size=config.size, blocks=config.blocks, global_share=config.global_share)
     network = Filler(shape, config.kept)
@@ -101,31 +104,6 @@ class Filler(nn.Module):
 def mean_where(chosen, values):
     """The mean of each picture's chosen values: bool and float (B, 1, H, W) -> (B,); 0 where none is."""
     return (values * chosen).sum((1, 2, 3)) / chosen.sum((1, 2, 3)).clamp(min=1)
-
-
-class Holes:
-    """Edit masks to train on: a pool is drawn once; every batch picks from it, and turns and mirrors them.
-
-    So a pool is worth eight of its size, and canvases that grow to any side are learnt. A new mask costs more
-    than the painting of its picture.  kinds: a key of MIXES. Raises ValueError for another.
-    """
-
-    POOL = 1024
-
-    def __init__(self, kinds, size, seed):
-        if kinds not in MIXES:
-            raise ValueError(f'masks = "{kinds}": one of {", ".join(MIXES)} expected')
-        makers, generator = [MASKS[name] for name in MIXES[kinds]], generator_of(seed, "holes")
-        drawn = (makers[i % len(makers)](size, size, generator) for i in range(self.POOL))
-        self.pool = torch.cat(list(drawn))                                         # (POOL, 1, size, size)
-
-    def __call__(self, n, generator):
-        """n edit masks, bool (n, 1, size, size), the same for the same generator."""
-        edit_mask = self.pool[torch.randint(len(self.pool), (n,), generator=generator)]
-        turn, flip, mirror = torch.rand(3, n, 1, 1, 1, generator=generator) < 0.5
-        edit_mask = torch.where(turn, edit_mask.mT, edit_mask)
-        edit_mask = torch.where(flip, edit_mask.flip(2), edit_mask)
-        return torch.where(mirror, edit_mask.flip(3), edit_mask)
 
 
 @torch.no_grad()
