@@ -24,8 +24,6 @@ DUSK = ("a blue car on the left, a red house on the left, a person in a purple j
 SPRING = "a picture of a round tree in the middle, a green house and a yellow car, on a spring day"
 INSTRUCTIONS = {"told-winter": "make it winter", "told-night": "make it night",
                 "told-removed": "remove the car", "told-blue": "make the car blue"}
-MAPPED = {"map-summer": "a picture of a red house, a round tree and a white car on a summer day",
-          "map-night": "a picture of a green house, a pine tree and a yellow car at night in winter"}
 CAPTIONS = {
     "words-house": "a picture of a red house, a round tree and a yellow car on a summer day",
     "words-sign": 'a picture of a white house and a sign that says "AB" at night in winter',
@@ -68,7 +66,7 @@ class Chapter:
 def add_arguments(parser):
     """The options of `minidiff demo`, for an argparse parser."""
     parser.add_argument("--out", default="out/demo", metavar="DIR", help="where it writes (out/demo)")
-    parser.add_argument("--model", help="name or path of weights for all edits (each brings its own)")
+    parser.add_argument("--model", help="name or path of weights in place of town-ddpm")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     parser.add_argument("--steps", type=int, default=50, help="levels from noise to picture (50)")
 
@@ -77,7 +75,8 @@ def main(args):
     """Make the tour and save it in args.out; print how well each edit kept what it had to."""
     folder = Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
-    chapters = tour(Editor.load(args.model, args.device), args.steps)
+    editor, specialists = (Editor.load(name, args.device) for name in (args.model or "town-ddpm", None))
+    chapters = tour(editor, specialists, args.steps)
     pieces = [piece for chapter in chapters for piece in chapter.pieces]
     with tqdm(total=sum(len(piece.edit) for piece in pieces), unit="step") as bar:
         for piece in pieces:
@@ -93,10 +92,10 @@ def main(args):
     print(f"The page: {(folder / 'index.html').resolve()}")
 
 
-def tour(editor, steps):
-    """The chapters, with their edits ready to run."""
-    return [hole(editor, steps), trained(editor, steps), torn(editor, steps), beyond(editor, steps),
-            told(editor, steps), words(editor, steps), mapped(editor, steps)]
+def tour(editor, specialists, steps):
+    """The chapters, their edits ready to run: by a caption model, and by networks trained for their task."""
+    return [hole(editor, steps), trained(specialists, steps), torn(editor, steps), beyond(editor, steps),
+            told(specialists, steps), words(editor, steps)]
 
 
 def hole(editor, steps):
@@ -140,15 +139,6 @@ def told(editor, steps):
     text = ("InstructPix2Pix sees the picture beside the noise, and nobody marks what may change. So nothing "
             "holds the rest but what it has learnt: look at what else moved.")
     return Chapter("Say what to change", text, [(Image.open(file).convert("RGB"), "given")], pieces)
-
-
-def mapped(editor, steps):
-    """A scene drawn anew, twice, where a map says."""
-    file = data_folder() / "demo" / "depth.png"
-    pieces = [Piece(name, f"“{words}”", editor.begin_generate(words, map=file, steps=steps))
-              for name, words in MAPPED.items()]
-    text = "ControlNet: a depth map says where things stand, bright is near; the caption says what they are."
-    return Chapter("Draw after a map", text, [(Image.open(file).convert("RGB"), "given: depth")], pieces)
 
 
 def torn(editor, steps):

@@ -66,6 +66,33 @@ def test_outpaint_and_generate(run, folder, street):
     assert run("generate", "one.png", "--steps", 3)[0] == 0 and Image.open("one.png").size == (64, 64)
 
 
+@pytest.mark.parametrize("control, options", [
+    ("sdedit", ["--strength", 0.5]), ("invert", []), ("p2p", ["--source", "a house"])])
+def test_edit_by_every_control_that_reads_captions(run, street, control, options):
+    words = "edit", "street.png", "a red house", f"{control}.png", "--steps", 4
+    status, out, err = run(*words, "--control", control, *options)
+    assert (status, err) == (0, "") and "changed: 1" in out and "network calls" in out
+    assert not np.array_equal(Image.open(f"{control}.png"), street)
+
+
+def test_edit_brings_its_own_weights_and_nothing_asked_is_nothing_done(run, street):
+    status, out, _ = run("edit", "street.png", "", "same.png", model=False)
+    assert status == 0 and "changed: 0%" in out and "0 network calls" in out
+    assert np.array_equal(Image.open("same.png"), street)
+    status, out, _ = run("edit", "street.png", "make it winter", "winter.png", "--steps", 2, model=False)
+    assert status == 0 and "6 network calls" in out             # three branches
+    assert not np.array_equal(Image.open("winter.png"), street)
+
+
+def test_a_scribble_is_filled(run, street):
+    ring = np.zeros((64, 64), np.uint8)
+    ring[10:40, 10:40], ring[12:38, 12:38] = 255, 0
+    Image.fromarray(ring).save("ring.png")
+    assert run("inpaint", "street.png", "ring.png", "out.png", "--scribble", *QUICK)[0] == 0
+    changed = (np.asarray(Image.open("out.png")) != np.asarray(street)).any(-1)
+    assert changed[14:36, 14:36].mean() > 0.9 and not changed[44:].any() and not changed[:, 44:].any()
+
+
 def test_the_seed_makes_the_picture(run):
     for name, seed in ("a.png", 1), ("b.png", 1), ("c.png", 2):
         run("inpaint", "street.png", "hole.png", name, "--seed", seed, *QUICK)
@@ -129,7 +156,14 @@ BAD = {
     "device": (["generate", "out.png", "--device", "abacus"], "abacus"),
     "words for numbers": (["generate", "out.png", "--steps", "many"], "many"),
     "no such option": (["generate", "out.png", "--visits", "3"], "--visits"),
-    "no such control": (["inpaint", "street.png", "hole.png", "out.png", "--control", "lama"], "lama"),
+    "no such control": (["inpaint", "street.png", "hole.png", "out.png", "--control", "magic"], "magic"),
+    "weights of another kind": (
+        ["inpaint", "street.png", "hole.png", "out.png", "--control", "lama"], "one-pass"),
+    "weights for another control": (["edit", "street.png", "make it winter", "out.png"], "extra channels"),
+    "unknown words in the source": (
+        ["edit", "street.png", "a house", "out.png", "--control", "p2p", "--source", "a red hosue"], "house"),
+    "no picture to edit": (["edit", "text.png", "make it winter", "out.png"], "text.png"),
+    "no strength": (["edit", "street.png", "", "out.png", "--control", "sdedit", "--strength", "0"], "0"),
     "too few files": (["inpaint", "street.png"], "MASK"),
     "no command": ([], "COMMAND"),
 }

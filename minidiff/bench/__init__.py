@@ -11,13 +11,13 @@ from inspect import signature
 from pathlib import Path
 from time import perf_counter
 
-from minidiff.bench import bias, captions, edits, masks, slow, speed, tradeoff
+from minidiff.bench import bias, captions, edits, masks, order, slow, speed
 from minidiff.bench.tables import Table, hardware
 from minidiff.checkpoint import add_figures, data_folder
 from minidiff.model import load_model
 
 TABLES = {"bias": bias, "slow": slow, "speed": speed, "captions": captions, "masks": masks, "edits": edits,
-          "tradeoff": tradeoff}
+          "order": order}
 
 
 def add_arguments(parser):

@@ -36,7 +36,7 @@ def kept_psnr(output, truth, edit_mask):
 MEASURES = {"truth (dB)": truth_psnr, "seam": seam, "kept (dB)": kept_psnr}
 
 
-def rows(model, scenes=5, samples=8, visits=(1, 2, 5, 10), steps=25, glide_steps=20, seed=0):
+def rows(model, scenes=5, samples=8, visits=(1, 10), steps=25, glide_steps=20, seed=0):
     """One row for each mask, editor and picture, which is one sample or the mean of `samples`."""
     editors = dict(NULL_EDITORS)
     for count in visits:

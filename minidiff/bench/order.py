@@ -58,7 +58,7 @@ class World:
         return self.captions[pair][int(turned)]
 
 
-def rows(steps=500, seeds=3, n=96, batch=32, seed=0):
+def rows(steps=600, seeds=3, n=96, batch=32, seed=0):
     """One row for each encoder: n pictures of each of `seeds` trainings of so many steps."""
     world, found = World.paint(), []
     for name, shape in ENCODERS.items():
