@@ -34,7 +34,7 @@ COLUMNS = (("success", "success", "mean"), ("truth (dB)", "truth", "mean"), ("ke
            ("changed", "changed", "mean"), ("survived", "survived", "mean"), ("strict", "strict", "mean"))
 
 
-def rows(model, each=85, few=10, steps=30, seed=0):
+def rows(model, each=40, few=6, steps=30, seed=0):
     """A row for each editor and group of edits.  each: edits of a kind; few: for training-free editors."""
     edits, captioner = test_edits(each), load_model("town-ddpm", model.device)
     some = edits[first_of_each(edits.kind, TESTED, few)]
