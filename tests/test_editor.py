@@ -218,7 +218,7 @@ def test_an_editor_without_weights_takes_those_of_each_control_once(tiny_weights
     editor.begin_inpaint(street, hole, control="glide")
     editor.begin_outpaint(street, right=32, control="glide")
     assert editor.begin_edit(street, "make the car blue").model is not editor.begin_generate().model
-    assert loaded[1:] == [("town-inpaint", "cpu"), ("town-instruct", "cpu")]
+    assert [name for name, _ in loaded[1:]] == ["town-inpaint", "town-instruct"]
 
 
 def test_an_editor_with_weights_uses_no_others(tiny_editor, street, hole, monkeypatch):
