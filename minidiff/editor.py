@@ -65,11 +65,9 @@ class Editor:
     def edit(self, image, instruction="", **options):
         """Change a picture as an instruction says: "make the car blue"; nothing is held fast.
 
-        instruction: "" changes nothing. For controls that read captions ("sdedit", "invert", "p2p"): what the
-        result shows, "" = anything.
-
-        image: path, PIL picture or x0 (1, 3, H, W).  Options: resize: bring it to the nearest size that runs;
-        control: its name.  Raises ValueError for bad pictures and options.
+        image: path, PIL picture or x0 (1, 3, H, W).  instruction: "" changes nothing. For controls that read
+        captions ("sdedit", "invert", "p2p"): what the result shows, "" = anything.  Options: resize: bring it
+        to the nearest size that runs; control: its name.  Raises ValueError for bad pictures and options.
         """
         return self.begin_edit(image, instruction, **options).result()
 
@@ -79,13 +77,13 @@ class Editor:
             raise ValueError(f"n = {n}: 1 picture or more expected")
         control = control or ("free" if map is None else "map")
         side = self._model_for("generate", control).size
+        height = width = side
         if map is not None:
-            map = to_tensor(load_image(map))
-            options["map"], (height, width) = map, map.shape[2:]
-        else:
-            height = width = side
+            options["map"] = to_tensor(load_image(map))
+            height, width = options["map"].shape[2:]
+        everywhere = torch.ones(1, 1, height, width, dtype=torch.bool)
         blank = torch.zeros(n, 3, height, width)
-        return self._begin("generate", control, blank, torch.ones_like(blank[:1, :1]) > 0, prompt, **options)
+        return self._begin("generate", control, blank, everywhere, prompt, **options)
 
     def begin_inpaint(self, image, edit_mask, prompt=None, *, control="repaint", resize=False, scribble=False,
                       **options):

@@ -85,27 +85,23 @@ def load_pair(image, edit_mask, resize=False, scribble=False):
 def enclosed(lines, gap=2):
     """The region that a hand drew: its lines, all that they enclose, and `gap` pixels around.
 
-    lines: bool (1, 1, H, W), True = drawn. A line need not quite close: gaps of up to 2 gap pixels count as
-    closed. The edge of the picture closes nothing. Returns bool (1, 1, H, W).
+    lines: bool (1, 1, H, W), True = drawn.  gap: at least 1. A line need not quite close: gaps of up to 2 gap
+    pixels count as closed. The edge of the picture closes nothing. Returns bool (1, 1, H, W).
     """
     wall = grown(lines, gap)
     outside = pad(~wall, (1, 1, 1, 1), value=True)              # a frame that is outside in any case
     reached = torch.zeros_like(outside)
     reached[..., [0, -1], :] = reached[..., [0, -1]] = True
     while True:                                                 # flood from the frame, until nothing is new
-        spread = grown(reached, 1, diagonal=False) & outside
+        spread = grown(reached, 1) & outside                    # no wall is so thin that a corner leaks
         if torch.equal(spread, reached):
             return ~reached[..., 1:-1, 1:-1]
         reached = spread
 
 
-def grown(region, by, diagonal=True):
-    """A region and all pixels at most `by` away, up, down and sideways; bool (1, 1, H, W)."""
-    region = region.float()
-    if diagonal:
-        return max_pool2d(region, 2 * by + 1, stride=1, padding=by) > 0
-    upright = max_pool2d(region, (2 * by + 1, 1), stride=1, padding=(by, 0))
-    return torch.maximum(upright, max_pool2d(region, (1, 2 * by + 1), stride=1, padding=(0, by))) > 0
+def grown(region, by):
+    """A region and all pixels at most `by` away across and down; bool (1, 1, H, W)."""
+    return max_pool2d(region.float(), 2 * by + 1, stride=1, padding=by) > 0
 
 
 def still_picture(source, role):

@@ -19,10 +19,9 @@ from minidiff.control.spatial import MAPS, map_picture
 from minidiff.denoisers.controlnet import ControlledUNet
 from minidiff.model import Model
 from minidiff.process.guidance import drop_conditions
-from minidiff.process.sample import clamped, sample
 from train.config import LoopConfig, from_command_line
 from train.data import draw_seed, on_device
-from train.denoising import TextToImage, made_by, save_picture, snr_weight, stratified_levels
+from train.denoising import TextToImage, drawn, made_by, save_picture, snr_weight, stratified_levels
 from train.loop import generator_of, train
 from train.place import Place
 
@@ -81,10 +80,10 @@ def main(config):
 def draw_pictures(n, size, device, generator):
     """n fresh scenes: (x0 (n, 3, size, size), a map of each, of a random kind, n captions)."""
     seed = draw_seed(generator)
-    drawn = toytown.scenes(n, seed)
+    fresh = toytown.scenes(n, seed)
     kinds = torch.randint(len(MAPS), (n,), generator=generator)
-    maps = mixed_maps(drawn.to(device), kinds.to(device), size)
-    return toytown.paint(drawn.to(device), size), maps, toytown.captions(drawn, seed)
+    maps = mixed_maps(fresh.to(device), kinds.to(device), size)
+    return toytown.paint(fresh.to(device), size), maps, toytown.captions(fresh, seed)
 
 
 def mixed_maps(scenes, kinds, size):
@@ -103,14 +102,7 @@ def save_samples(network, process, size, device, path, n=12, steps=20):
     val = toytown.load_split("val")
     scenes, generator = val.scenes[:n].to(device), generator_of("samples")
     maps = mixed_maps(scenes, torch.arange(n, device=device) % len(MAPS), size)
-    text = network.text(network.text.tokenize(list(val.captions[:n])).to(device))
-
-    def denoise(x_t, t):
-        return network.unet(x_t, torch.tensor(process.fraction(t)), *text, extra=maps)
-
-    x = torch.randn(maps.shape, generator=generator).to(device)
-    for state in sample(process, clamped(process, denoise), x, process.times(steps), generator):
-        x = state.x
+    x = drawn(network, process, val.captions[:n], maps, generator, steps, extra=maps)
     save_picture([maps, x, toytown.paint(scenes, size)], path)
 
 

@@ -16,11 +16,19 @@ import torch
 from minidiff.denoisers.unet import UNetConfig
 from minidiff.encoders.text import TextConfig
 from minidiff.process.ddpm import DDPM
-from minidiff.process.guidance import cfg, drop_conditions
-from minidiff.process.sample import clamped, sample
+from minidiff.process.guidance import drop_conditions
 from train.config import LoopConfig, from_command_line
 from train.data import on_device, source
-from train.denoising import T, TextToImage, export, save_picture, snr_weight, stratified_levels, warm_start
+from train.denoising import (
+    T,
+    TextToImage,
+    drawn,
+    export,
+    save_picture,
+    snr_weight,
+    stratified_levels,
+    warm_start,
+)
 from train.loop import generator_of, train
 from train.place import Place
 
@@ -86,17 +94,7 @@ def save_samples(network, process, pictures, path, n=16, scale=2.0, steps=30):
     """A grid of n samples, from captions that stay the same through the run, as PNG."""
     generator = generator_of("samples")
     like, captions = pictures(n, generator)
-    tokens = network.text.tokenize(captions + [""] * n).to(like.device)                      # (2n, L)
-    text = network.text(tokens)
-
-    def denoise(x_t, t):
-        level = torch.full((2 * n,), process.fraction(t), device=x_t.device)
-        cond, uncond = network.unet(torch.cat([x_t, x_t]), level, *text).chunk(2)
-        return cfg(uncond, cond, scale)
-
-    x = torch.randn(like.shape, generator=generator).to(like)
-    for state in sample(process, clamped(process, denoise), x, process.times(steps), generator):
-        x = state.x
+    x = drawn(network, process, captions, like, generator, steps, scale)
     save_picture(x.split(n // 2), path)
 
 

@@ -9,6 +9,8 @@ from torch import nn
 from minidiff.checkpoint import fill, load_weights, save_weights
 from minidiff.denoisers.unet import UNet
 from minidiff.encoders.text import TextEncoder
+from minidiff.model import Model
+from minidiff.process.sample import sample
 from train.config import command_line
 from train.place import Place
 
@@ -63,6 +65,18 @@ def warm_start(network, name):
     own = network.state_dict().items()
     extra = {key: tensor for key, tensor in own if "stem_extra" in key or "neighbours" in key}
     fill(network, {**extra, **tensors}, name)
+
+
+def drawn(network, process, captions, like, generator, steps, scale=1.0, extra=None):
+    """Pictures that a TextToImage draws of captions from pure noise: as `like`, (n, 3, H, W).
+
+    scale, extra: as in Model.denoiser.
+    """
+    denoise = Model(process, network.unet, network.text, like.device).denoiser(list(captions), scale, extra)
+    x = torch.randn(like.shape, generator=generator).to(like)
+    for state in sample(process, denoise, x, process.times(steps), generator):
+        x = state.x
+    return x
 
 
 def save_picture(rows, path):

@@ -16,9 +16,9 @@ import torch
 from minidiff.control.inpaint import CHANNELS, hole_channels, inpaint
 from minidiff.denoisers.unet import UNetConfig
 from minidiff.encoders.text import TextConfig
+from minidiff.model import Model
 from minidiff.process.ddpm import DDPM
 from minidiff.process.guidance import drop_conditions
-from minidiff.process.sample import clamped
 from train.config import LoopConfig, from_command_line
 from train.data import Town, on_device
 from train.denoising import T, TextToImage, export, save_picture, snr_weight, stratified_levels, warm_start
@@ -101,14 +101,9 @@ def save_samples(network, process, pictures, holes, path, n=16, steps=20):
     generator = generator_of("samples")
     truth, captions = pictures(n, generator)
     edit_mask = holes(n, generator).to(truth.device)
-    text = network.text(network.text.tokenize(captions).to(truth.device))
     seen = hole_channels(truth, edit_mask)
-
-    def denoise(x_t, t):
-        return network.unet(x_t, torch.tensor(process.fraction(t)), *text, extra=seen)
-
-    times = process.times(steps)
-    for state in inpaint(process, clamped(process, denoise), truth, edit_mask, times, generator):
+    denoise = Model(process, network.unet, network.text, truth.device).denoiser(captions, extra=seen)
+    for state in inpaint(process, denoise, truth, edit_mask, process.times(steps), generator):
         x = state.x
     save_picture([seen[:, :3], x, truth], path)
 

@@ -18,10 +18,18 @@ from minidiff.denoisers.unet import UNetConfig
 from minidiff.encoders.text import TextConfig
 from minidiff.process.ddpm import DDPM
 from minidiff.process.guidance import drop_text_and_image
-from minidiff.process.sample import clamped, sample
 from train.config import LoopConfig, from_command_line
 from train.data import Town, TownEdits, on_device
-from train.denoising import T, TextToImage, export, save_picture, snr_weight, stratified_levels, warm_start
+from train.denoising import (
+    T,
+    TextToImage,
+    drawn,
+    export,
+    save_picture,
+    snr_weight,
+    stratified_levels,
+    warm_start,
+)
 from train.loop import generator_of, train
 from train.place import Place
 
@@ -103,14 +111,7 @@ def save_samples(network, process, size, device, path, n=16, steps=20):
     edits = toytown.load_split("val", size).edits
     chosen = [i for i, kind in enumerate(edits.kind) if kind in MIX][:n]
     batch, generator = edits[chosen].to(device), generator_of("samples")
-    text = network.text(network.text.tokenize(list(batch.instruction)).to(device))
-
-    def denoise(x_t, t):
-        return network.unet(x_t, torch.tensor(process.fraction(t)), *text, extra=batch.source)
-
-    x = torch.randn(batch.source.shape, generator=generator).to(device)
-    for state in sample(process, clamped(process, denoise), x, process.times(steps), generator):
-        x = state.x
+    x = drawn(network, process, batch.instruction, batch.source, generator, steps, extra=batch.source)
     save_picture([batch.source, x, batch.target], path)
 
 

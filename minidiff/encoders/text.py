@@ -23,8 +23,8 @@ class TextConfig:
 
     words: in lower case.  characters: those that may stand on a sign.  dim: channels of a token.
     layers: blocks of self-attention; 0 = a bag of words, blind to their order.
-    neighbours: does a token see the one before and the one after at once, by a convolution? Attention finds
-    them, too, but learns where they are slowly: "a red car and a blue house" takes it long to tell apart.
+    neighbours: does a token see the one before and the one after at once, by a convolution? Attention can
+    find them, too, but learns slowly where they are: see minidiff/bench/order.py.
     length: the most tokens a text may have, the start included.
     """
 
