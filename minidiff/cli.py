@@ -34,6 +34,7 @@ Draw a picture from words, of what Toytown has: a house, a tree, a person, a car
 seasons, by day, at dusk and at night.
 
 example: minidiff generate night.png --prompt 'a blue house and a sign that says "AB" at night in winter'
+         minidiff generate drawn.png --prompt "a red house in spring" --map depth.png
 """
 FILES = {
     "IN": "the picture: PNG, JPEG, WebP, BMP or GIF, sides multiples of 8 from 32 to 512 (else --resize)",

@@ -1,4 +1,4 @@
-"""A tour of a few minutes: fill a hole, mend a torn picture, paint beyond an edge, obey, draw from words.
+"""A tour: fill a hole, mend a torn picture, paint beyond an edge, obey, draw from words and from maps.
 
 It writes a PNG of every result, a film of the reverse process, and one HTML page that shows them all.
 """
@@ -29,6 +29,11 @@ CAPTIONS = {
     "words-sign": 'a picture of a white house and a sign that says "AB" at night in winter',
     "words-autumn": "a picture of a person in a red jacket, a fence and a round tree at dusk in autumn",
     "words-blueprint": "a blueprint of a blue house, a pine tree and a black car by day in spring",
+}
+MAPPED = {
+    "depth": "a red house, a round tree and a blue car on a summer day",
+    "segmentation": "a picture at night in winter",
+    "pose": "a person in a red jacket and a white house at dusk in autumn",
 }
 
 
@@ -95,7 +100,7 @@ def main(args):
 def tour(editor, specialists, steps):
     """The chapters, their edits ready to run: by a caption model, and by networks trained for their task."""
     return [hole(editor, steps), trained(specialists, steps), torn(editor, steps), beyond(editor, steps),
-            told(specialists, steps), words(editor, steps)]
+            told(specialists, steps), words(editor, steps), mapped(specialists, steps)]
 
 
 def hole(editor, steps):
@@ -167,6 +172,17 @@ def words(editor, steps):
     pieces = [Piece(name, f"“{caption}”", editor.begin_generate(caption, steps=steps, scale=2.0))
               for name, caption in CAPTIONS.items()]
     return Chapter("Draw from words", "Everything may change, so the reverse process runs free.", [], pieces)
+
+
+def mapped(editor, steps):
+    """Pictures that stand where a map says: one caption each, of what the map leaves open."""
+    files = {kind: data_folder() / "demo" / f"{kind}.png" for kind in MAPPED}
+    pieces = [Piece(f"map-{kind}", f"{kind}: “{caption}”", editor.begin_generate(
+        caption, map=files[kind], steps=steps, seed=1)) for kind, caption in MAPPED.items()]
+    text = ("The caption model is frozen; a copy of its first half reads the map and tells it where things "
+            "stand. Depth knows no colours, segmentation no season, and a pose nothing but a person.")
+    given = [(Image.open(file).convert("RGB"), kind) for kind, file in files.items()]
+    return Chapter("Draw from a map", text, given, pieces)
 
 
 def repaint(steps, visits=5):

@@ -13,7 +13,7 @@ from minidiff.measure import psnr
 
 @pytest.fixture(scope="module")
 def batch():
-    return judging.test_edits(2)
+    return judging.held_out_edits(2)
 
 
 def test_every_kind_as_often_and_none_with_a_second_picture(batch):

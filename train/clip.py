@@ -4,10 +4,10 @@
     python -m train.clip --preset gpu --folder runs/town-clip --export
 
 The same command again resumes. The folder of the run gets its checkpoints, log.jsonl, and samples/STEP.json:
-how often a scene of the val split and its caption find each other among 64.
+how often a scene of the val split and its caption find each other among 64. These lines go into the
+manifest, as the curve of the training.
 """
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 from minidiff import toytown
-from minidiff.checkpoint import save_weights, write_atomically
+from minidiff.checkpoint import save_weights
 from minidiff.encoders.clip import CLIP, CLIPConfig
 from minidiff.encoders.text import TextConfig
 from train.config import LoopConfig, from_command_line
 from train.data import Town
-from train.denoising import made_by
+from train.denoising import made_by, save_point
 from train.loop import train
 from train.place import Place
 
@@ -30,12 +30,14 @@ from train.place import Place
 class Config(LoopConfig):
     """What to learn, and where the result goes.
 
-    size: of the pictures.  batch, here: the choice that each caption has, so larger is harder; passes and
-    processes do not add to it.  export: write data/weights/NAME.safetensors at the end.
+    size: of the pictures.  layers: of the text encoder.  batch, here: the choice that each caption has, so
+    larger is harder; passes and processes do not add to it.  export: write data/weights/NAME.safetensors at
+    the end.
     """
 
     name: str = "town-clip"
     size: int = 64
+    layers: int = 2
     export: bool = False
 
 
@@ -63,7 +65,8 @@ def main(config):
     device = Place.find(config.device).device
     pictures = Town(config.size, device)
     torch.manual_seed(config.seed)                              # the random start of the weights
-    text = TextConfig(pictures.words, pictures.characters, dim=96)
+    text = TextConfig(
+        pictures.words, pictures.characters, dim=96, layers=config.layers, neighbours=True)
     network = Matching(CLIPConfig(text, size=config.size))
 
     def make_batch(generator, now):
@@ -71,10 +74,8 @@ def main(config):
         return x0, network.clip.text.tokenize(captions).to(device)
 
     def look_up(ema, step):
-        found = {"step": step, **retrieval(ema.clip, *val_scenes(config.size, device))}
-        path = Path(config.folder) / "samples" / f"{step:06d}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (json.dumps(found) + "\n").encode())
+        found = retrieval(ema.clip, *val_scenes(config.size, device))
+        save_point(Path(config.folder) / "samples" / f"{step:06d}.json", {"step": step, **found})
 
     state = train(network, make_batch, config, look_up)
     if config.export and state.done and Place.find(config.device).first:

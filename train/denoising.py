@@ -1,12 +1,14 @@
 """What the trainings of denoisers share: the two networks and their loss, levels, weights, start and end."""
 
+import json
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import nn
 
-from minidiff.checkpoint import fill, load_weights, save_weights
+from minidiff.checkpoint import fill, load_weights, save_weights, write_atomically
 from minidiff.denoisers.unet import UNet
 from minidiff.encoders.text import TextEncoder
 from minidiff.model import Model
@@ -98,6 +100,16 @@ def export(state, module, config, data):
 
 
 def made_by(state, module, config):
-    """How weights were made, for their entry in the manifest."""
+    """How weights were made, for their entry in the manifest; with the curve of their training, if any."""
+    points = [json.loads(path.read_text()) for path in sorted(Path(config.folder).glob("samples/*.json"))]
+    curve = {"curve": points} if points else {}
     return {"command": command_line(module, config), "data_seed": config.seed, "steps": state.step,
-            "seconds": round(state.seconds), "hardware": Place.find(config.device).hardware(), "figures": {}}
+            "seconds": round(state.seconds), "hardware": Place.find(config.device).hardware(), **curve,
+            "figures": {}}
+
+
+def save_point(path, figures):
+    """Write a point of the curve of a training, samples/STEP.json: names and figures, `step` the first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rounded = {name: round(value, 4) for name, value in figures.items()}
+    write_atomically(path, (json.dumps(rounded) + "\n").encode())

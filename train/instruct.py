@@ -4,7 +4,8 @@
     python -m train.instruct --preset gpu --folder runs/town-instruct --export
 
 It starts from the caption model town-ddpm, the extra channels at zero. The same command again resumes. The
-folder of the run gets its checkpoints, log.jsonl, and samples/STEP.png.
+folder of the run gets its checkpoints, log.jsonl, samples/STEP.png, and samples/STEP.json: how many edits of
+the val split succeed, and how much they keep. These lines go into the manifest, as the curve of the training.
 """
 
 import sys
@@ -12,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from minidiff import toytown
 from minidiff.denoisers.unet import UNetConfig
 from minidiff.encoders.text import TextConfig
+from minidiff.measure import preservation, success
 from minidiff.process.ddpm import DDPM
 from minidiff.process.guidance import drop_text_and_image
 from train.config import LoopConfig, from_command_line
@@ -26,6 +29,7 @@ from train.denoising import (
     drawn,
     export,
     save_picture,
+    save_point,
     snr_weight,
     stratified_levels,
     warm_start,
@@ -34,8 +38,8 @@ from train.loop import generator_of, train
 from train.place import Place
 
 # Each kind as often as it stands here; "combine" speaks of a second picture, which this network cannot see.
-MIX = ("recolour", "remove", "season", "time") * 2 + (
-    "add", "replace", "move", "resize", "style", "text", "relational")
+FOLLOWED = ("recolour", "remove", "season", "time")              # through the training, in its curve
+MIX = FOLLOWED + ("style", "relational") + ("recolour", "add", "replace", "move", "resize", "text") * 2
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,12 @@ def main(config):
         level, tokens = process.fraction(t).to(device), network.text.tokenize(words).to(device)
         return process.corrupt(x0, t, noise), level, tokens, process.target(x0, noise), weight, image
 
-    def draw(ema, step):
-        save_samples(ema, process, config.size, device, Path(config.folder) / "samples" / f"{step:06d}.png")
+    def look(ema, step):
+        path = Path(config.folder) / "samples" / f"{step:06d}.png"
+        save_samples(ema, process, config.size, device, path)
+        save_point(path.with_suffix(".json"), {"step": step, **successes(ema, process, config.size, device)})
 
-    state = train(network, make_batch, config, draw)
+    state = train(network, make_batch, config, look)
     if config.export and state.done and Place.find(config.device).first:
         export(state, "train.instruct", config, "town")
     return state
@@ -113,6 +119,18 @@ def save_samples(network, process, size, device, path, n=16, steps=20):
     batch, generator = edits[chosen].to(device), generator_of("samples")
     x = drawn(network, process, batch.instruction, batch.source, generator, steps, extra=batch.source)
     save_picture([batch.source, x, batch.target], path)
+
+
+@torch.no_grad()
+def successes(network, process, size, device, n=64, steps=10):
+    """The share of n val edits that succeed without guidance, and the median dB kept by the local ones."""
+    edits, generator = toytown.load_split("val", size).edits, generator_of("samples")
+    edits = edits[[i for i, kind in enumerate(edits.kind) if kind in FOLLOWED][:n]]
+    source = edits.source.to(device)
+    x = drawn(network, process, edits.instruction, source, generator, steps, extra=source).cpu().float()
+    answers = pad_sequence([edits.answers(i) for i in range(len(edits))], True, padding_value=torch.nan)
+    kept = preservation(edits.source, x, edits.region).psnr[~edits.is_global]
+    return {"success": success(x, answers, edits.region).double().mean().item(), "kept": kept.median().item()}
 
 
 if __name__ == "__main__":

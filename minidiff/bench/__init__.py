@@ -3,21 +3,33 @@
 A table is a file of minidiff/bench. Its docstring is the title and what to see, rows(...) measures and
 returns a list of dicts, QUICK holds the arguments of a quick look; where a network is measured, WEIGHTS
 names it (town-ddpm unless it does), and chief(rows) picks the figures that go into the manifest: a dict from
-the names of weights to their figures. A new table is named in TABLES; a new editor is one more entry in a
-table's dict of editors.
+the names of weights to their figures; plot(rows), if it is there, draws NAME.png. A new table is named in
+TABLES; a new editor is one more entry in a table's dict of editors.
 """
 
 from inspect import signature
 from pathlib import Path
 from time import perf_counter
 
-from minidiff.bench import bias, captions, edits, masks, order, slow, speed
+from minidiff.bench import (
+    bias,
+    captions,
+    edits,
+    lama,
+    maps,
+    masks,
+    order,
+    pairs,
+    slow,
+    speed,
+    tradeoff,
+)
 from minidiff.bench.tables import Table, hardware
 from minidiff.checkpoint import add_figures, data_folder
 from minidiff.model import load_model
 
-TABLES = {"bias": bias, "slow": slow, "speed": speed, "captions": captions, "masks": masks, "edits": edits,
-          "order": order}
+TABLES = {"bias": bias, "slow": slow, "speed": speed, "captions": captions, "order": order, "masks": masks,
+          "lama": lama, "edits": edits, "tradeoff": tradeoff, "pairs": pairs, "maps": maps}
 
 
 def add_arguments(parser):
@@ -48,7 +60,7 @@ def main(args):
         table = measure(name, model, args.quick, args.seed)
         print(table.text(), flush=True)
         if folder:
-            print("saved:", *table.save(folder), "\n", flush=True)
+            print("saved:", *table.save(folder), *drawn(name, table.rows, folder), "\n", flush=True)
             if needs_model(name) and not args.out and not args.model:
                 for measured, figures in TABLES[name].chief(table.rows).items():
                     add_figures(measured, {name: figures})
@@ -64,6 +76,20 @@ def measure(name, model=None, quick=False, seed=0):
     command = f"minidiff bench --only {name}" + " --quick" * quick
     machine = hardware(model.device if given else "cpu")
     return Table(name, *title_and_about(module), rows, command, seed, machine, seconds)
+
+
+def drawn(name, rows, folder):
+    """The path of NAME.png, drawn if the table has a plot and matplotlib is here; none otherwise."""
+    if not hasattr(TABLES[name], "plot"):
+        return []
+    try:
+        figure = TABLES[name].plot(rows)
+    except ModuleNotFoundError as error:
+        print(f"{name}.png is not drawn: {error.name} is missing; pip install -e .[notebooks] brings it")
+        return []
+    path = Path(folder) / f"{name}.png"
+    figure.savefig(path)
+    return [path]
 
 
 def needs_model(name):

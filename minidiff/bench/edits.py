@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from minidiff import toytown
 from minidiff.bench.common import last, seeded
-from minidiff.bench.judging import NULL_EDITORS, TARGETED, TESTED, first_of_each, judged, test_edits
+from minidiff.bench.judging import NULL_EDITORS, TARGETED, TESTED, first_of_each, held_out_edits, judged
 from minidiff.control.attention import p2p_edit
 from minidiff.control.instruct import instruct, instruct_branches
 from minidiff.control.restart import sdedit
@@ -36,7 +36,7 @@ COLUMNS = (("success", "success", "mean"), ("truth (dB)", "truth", "mean"), ("ke
 
 def rows(model, each=40, few=6, steps=30, seed=0):
     """A row for each editor and group of edits.  each: edits of a kind; few: for training-free editors."""
-    edits, captioner = test_edits(each), load_model("town-ddpm", model.device)
+    edits, captioner = held_out_edits(each), load_model("town-ddpm", model.device)
     some = edits[first_of_each(edits.kind, TESTED, few)]
     editors = {name: (edit, None, edits) for name, edit in NULL_EDITORS.items()}
     editors["SDEdit, strength .6"] = partial(by_sdedit, steps=steps), captioner, some

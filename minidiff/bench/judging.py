@@ -18,7 +18,7 @@ TESTED = ("recolour", "add", "remove", "replace", "move", "resize", "season", "t
 TARGETED = ("recolour", "remove", "season", "time")             # learnt first, and asked for by the figures
 
 
-def test_edits(each, size=64):
+def held_out_edits(each, size=64):
     """The first `each` edits of every kind of TESTED, of the frozen test split."""
     edits = load_split("test", size).edits
     return edits[first_of_each(edits.kind, TESTED, each)]

@@ -70,41 +70,50 @@ def zone(x):
 # --- appearance
 
 def can_recolour(request, source, reference):
+    """What wears the colour is there, in a style that has colours."""
     return shows(source, OWNER[request.subject]) & coloured(source)
 
 
 def recolour(request, source, reference, dice):
+    """Any other colour than the one it has."""
     column = request.subject
     return source.with_(**{column: dice.color(column, len(source), other_than=getattr(source, column))})
 
 
 def can_add(request, source, reference):
+    """It is not there yet, and the style would show what the words say of it."""
     return ~shows(source, request.subject) & tellable(source, request.subject)
 
 
 def add(request, source, reference, dice):
+    """It stands at the place asked for, in size 1, with colours, kind or writing from the dice."""
     name = request.subject
     look = {**CANONICAL[name], **dice.look(name, len(source))}
     return source.with_(**{name: 1, f"{name}_x": PLACES[request.how]}, **look)
 
 
 def can_add_fence(request, source, reference):
+    """There is none yet."""
     return ~shows(source, "fence")
 
 
 def add_fence(request, source, reference, dice):
+    """A fence has one place and one look: nothing is left open."""
     return source.with_(fence=1)
 
 
 def can_remove(request, source, reference):
+    """It is there."""
     return shows(source, request.subject)
 
 
 def remove(request, source, reference, dice):
+    """It goes, and what it hid comes to light."""
     return source.with_(**{request.subject: 0})
 
 
 def can_replace(request, source, reference):
+    """The old object is there, the new one is not, and the style would show what the words say of it."""
     return shows(source, request.subject) & ~shows(source, request.other) & tellable(source, request.other)
 
 
@@ -119,20 +128,24 @@ def replace(request, source, reference, dice):
 
 
 def can_move(request, source, reference):
+    """It is there, and not yet in that part of the picture."""
     x = getattr(source, request.subject + "_x")
     return shows(source, request.subject) & (zone(x) != tuple(PLACES).index(request.how))
 
 
 def move(request, source, reference, dice):
+    """Only across: it keeps its baseline, its size, and so what it is in front of."""
     return source.with_(**{request.subject + "_x": PLACES[request.how]})
 
 
 def can_resize(request, source, reference):
+    """It is there, and its new size is one that the town has."""
     size = getattr(source, request.subject + "_size") * FACTOR[request.how]
     return shows(source, request.subject) & (size >= SMALLEST) & (size <= LARGEST)
 
 
 def resize(request, source, reference, dice):
+    """A fixed factor up or down; it stands where it stood."""
     column = request.subject + "_size"
     return source.with_(**{column: getattr(source, column) * FACTOR[request.how]})
 
@@ -140,14 +153,17 @@ def resize(request, source, reference, dice):
 # --- semantic and text
 
 def can_relight(request, source, reference):
+    """Seasons and times of day are told by colours alone."""
     return coloured(source)
 
 
 def change_season(request, source, reference, dice):
+    """Any other season than this one."""
     return source.with_(season=dice.category(len(SEASONS), source.season))
 
 
 def change_time(request, source, reference, dice):
+    """Any other time of day than this one."""
     return source.with_(time=dice.category(len(TIMES), source.time))
 
 
@@ -162,16 +178,19 @@ def restyle(request, source, reference, dice):
 
 
 def can_write(request, source, reference):
+    """The sign is there, in a style in which it can be read."""
     return shows(source, "sign") & tellable(source, "sign")
 
 
 def write(request, source, reference, dice):
+    """New writing from the dice, on the sign as it is."""
     return source.with_(sign_text=dice.text(len(source)))
 
 
 # --- combine: "the car of image 2 in image 1"
 
 def can_combine_look(request, source, reference):
+    """It is there in both images, seen in both styles, and it tells them apart."""
     name = request.subject
     new = differs(getattr(source, TELLING[name]), getattr(reference, TELLING[name]))
     there = shows(source, name) & shows(reference, name)
@@ -184,6 +203,7 @@ def combine_look(request, source, reference, dice):
 
 
 def can_combine_add(request, source, reference):
+    """It is there in image 2 alone, and both styles show what the words say of it."""
     name = request.subject
     return ~shows(source, name) & shows(reference, name) & tellable(source, name) & tellable(reference, name)
 
@@ -196,38 +216,46 @@ def combine_add(request, source, reference, dice):
 
 
 def can_combine_colour(request, source, reference):
+    """What wears the two colours is there, in styles that have colours, and they differ."""
     to_paint = shows(source, OWNER[request.subject]) & coloured(source)
     to_see = shows(reference, OWNER[request.other]) & coloured(reference)
     return to_paint & to_see & differs(getattr(source, request.subject), getattr(reference, request.other))
 
 
 def combine_colour(request, source, reference, dice):
+    """One thing in image 1 takes the colour of the same or another thing in image 2."""
     return source.with_(**{request.subject: getattr(reference, request.other)})
 
 
 def can_combine_style(request, source, reference):
+    """Image 1 is plain, image 2 is not."""
     return in_style(source, "plain") & ~in_style(reference, "plain")
 
 
 def combine_style(request, source, reference, dice):
+    """Image 1 is drawn as image 2 is."""
     return source.with_(style=reference.style)
 
 
 # --- relational and ambiguous
 
 def can_remove_related(request, source, reference):
+    """The words fit this one object, and no other even nearly."""
     return stands_alone(source, request)
 
 
 def can_recolour_related(request, source, reference):
+    """The same, in a style that has colours."""
     return stands_alone(source, request) & coloured(source)
 
 
 def recolour_related(request, source, reference, dice):
+    """The words name the object by where it stands; what changes is as in `recolour`."""
     return recolour(Request("recolour", COLOR_OF[request.subject]), source, reference, dice)
 
 
 def always(request, source, reference):
+    """Where nobody knows the answer, anything can be asked."""
     return torch.ones_like(source.season, dtype=torch.bool)
 
 
