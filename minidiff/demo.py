@@ -31,9 +31,9 @@ CAPTIONS = {
     "words-blueprint": "a blueprint of a blue house, a pine tree and a black car by day in spring",
 }
 MAPPED = {
-    "depth": "a red house, a round tree and a blue car on a summer day",
-    "segmentation": "a picture at night in winter",
-    "pose": "a person in a red jacket and a white house at dusk in autumn",
+    "depth": "a picture of a red house, a pine tree, a person and a blue car on a summer day",
+    "segmentation": "a picture of a house, a pine tree, a person and a car at night in winter",
+    "pose": "a picture of a person in a red jacket and a white house at dusk in autumn",
 }
 
 
@@ -180,7 +180,7 @@ def mapped(editor, steps):
     pieces = [Piece(f"map-{kind}", f"{kind}: “{caption}”", editor.begin_generate(
         caption, map=files[kind], steps=steps, seed=1)) for kind, caption in MAPPED.items()]
     text = ("The caption model is frozen; a copy of its first half reads the map and tells it where things "
-            "stand. Depth knows no colours, segmentation no season, and a pose nothing but a person.")
+            "stand. No map knows colours, season or hour: they are the caption's, as far as it is obeyed.")
     given = [(Image.open(file).convert("RGB"), kind) for kind, file in files.items()]
     return Chapter("Draw from a map", text, given, pieces)
 

@@ -15,6 +15,7 @@ from minidiff.bench import (
     bias,
     captions,
     edits,
+    inversion,
     lama,
     maps,
     masks,
@@ -29,7 +30,8 @@ from minidiff.checkpoint import add_figures, data_folder
 from minidiff.model import load_model
 
 TABLES = {"bias": bias, "slow": slow, "speed": speed, "captions": captions, "order": order, "masks": masks,
-          "lama": lama, "edits": edits, "tradeoff": tradeoff, "pairs": pairs, "maps": maps}
+          "lama": lama, "edits": edits, "tradeoff": tradeoff, "inversion": inversion, "pairs": pairs,
+          "maps": maps}
 
 
 def add_arguments(parser):

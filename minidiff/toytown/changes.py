@@ -70,7 +70,7 @@ def zone(x):
 # --- appearance
 
 def can_recolour(request, source, reference):
-    """What wears the colour is there, in a style that has colours."""
+    """The column's owner is there, in a style that has colours."""
     return shows(source, OWNER[request.subject]) & coloured(source)
 
 
@@ -98,7 +98,7 @@ def can_add_fence(request, source, reference):
 
 
 def add_fence(request, source, reference, dice):
-    """A fence has one place and one look: nothing is left open."""
+    """A fence has no place and no look to choose."""
     return source.with_(fence=1)
 
 
@@ -134,12 +134,12 @@ def can_move(request, source, reference):
 
 
 def move(request, source, reference, dice):
-    """Only across: it keeps its baseline, its size, and so what it is in front of."""
+    """Only across: it stays as near as it was."""
     return source.with_(**{request.subject + "_x": PLACES[request.how]})
 
 
 def can_resize(request, source, reference):
-    """It is there, and its new size is one that the town has."""
+    """It is there, and its new size is within those allowed."""
     size = getattr(source, request.subject + "_size") * FACTOR[request.how]
     return shows(source, request.subject) & (size >= SMALLEST) & (size <= LARGEST)
 
@@ -153,7 +153,7 @@ def resize(request, source, reference, dice):
 # --- semantic and text
 
 def can_relight(request, source, reference):
-    """Seasons and times of day are told by colours alone."""
+    """Seasons and times of day are seen by their colours: the style must have them."""
     return coloured(source)
 
 
@@ -190,7 +190,7 @@ def write(request, source, reference, dice):
 # --- combine: "the car of image 2 in image 1"
 
 def can_combine_look(request, source, reference):
-    """It is there in both images, seen in both styles, and it tells them apart."""
+    """It is there in both images, and differs in what is telling of it, in styles that show it."""
     name = request.subject
     new = differs(getattr(source, TELLING[name]), getattr(reference, TELLING[name]))
     there = shows(source, name) & shows(reference, name)
@@ -216,7 +216,7 @@ def combine_add(request, source, reference, dice):
 
 
 def can_combine_colour(request, source, reference):
-    """What wears the two colours is there, in styles that have colours, and they differ."""
+    """Both owners are there, in styles that have colours, and the two colours differ."""
     to_paint = shows(source, OWNER[request.subject]) & coloured(source)
     to_see = shows(reference, OWNER[request.other]) & coloured(reference)
     return to_paint & to_see & differs(getattr(source, request.subject), getattr(reference, request.other))
@@ -255,7 +255,7 @@ def recolour_related(request, source, reference, dice):
 
 
 def always(request, source, reference):
-    """Where nobody knows the answer, anything can be asked."""
+    """Whatever the scene: in none does anybody know the answer."""
     return torch.ones_like(source.season, dtype=torch.bool)
 
 
