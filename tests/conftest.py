@@ -5,10 +5,12 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from minidiff.checkpoint import save_weights
+from minidiff.checkpoint import load_weights, save_weights
+from minidiff.denoisers.controlnet import ControlledUNet
 from minidiff.denoisers.unet import UNet, UNetConfig
 from minidiff.editor import Editor
 from minidiff.encoders.text import TextConfig, TextEncoder
+from minidiff.model import Model
 from minidiff.toytown import VOCABULARY
 
 
@@ -25,6 +27,20 @@ def tiny_weights(tmp_path_factory):
     config = {"unet": asdict(unet), "text": asdict(text), "process": process}
     entry = {"config": config, "data": "town", "command": "untrained", "steps": 0}
     return save_weights("tiny", networks.state_dict(), entry, tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def tiny_control_weights(tiny_weights, tmp_path_factory):
+    """The path of a branch's weights, which reads maps for that network: untrained, but it adds something."""
+    torch.manual_seed(1)
+    network = ControlledUNet(Model.load(tiny_weights, "cpu").unet)
+    for parameter in [*network.branch.parameters(), *network.zero.parameters()]:
+        torch.nn.init.normal_(parameter, std=0.2)
+    own = {f"unet.{name}": value for name, value in network.state_dict().items() if name[:5] != "base."}
+    digest = load_weights(tiny_weights)[1]["sha256"]
+    config = {"base": str(tiny_weights), "base_sha256": digest, "map_channels": 3}
+    entry = {"config": config, "data": "town"}
+    return save_weights("tiny-control", own, entry, tmp_path_factory.mktemp("control"))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from PIL import Image
 
 from minidiff import cli
 from minidiff.cli import main
+from minidiff.control.spatial import map_picture
 from minidiff.images import to_pil
 from minidiff.toytown import paint, scenes
 from tests.test_images import png_header
@@ -64,6 +65,21 @@ def test_outpaint_and_generate(run, folder, street):
     assert run("generate", "new.png", "--prompt", "a house at night", "--n", 2, "--steps", 3)[0] == 0
     assert sorted(path.name for path in folder.glob("new*")) == ["new-1.png", "new-2.png"]
     assert run("generate", "one.png", "--steps", 3)[0] == 0 and Image.open("one.png").size == (64, 64)
+
+
+def test_generate_follows_a_map(run, folder, tiny_control_weights):
+    for name, seed, size in ("one", 3, (64, 64)), ("other", 4, (64, 64)), ("wide", 3, (96, 64)):
+        to_pil(map_picture("depth", scenes(1, seed))).resize(size).save(f"{name}-map.png")
+    options = "--prompt", "a red house", "--steps", 3, "--model", tiny_control_weights
+    for out, name in ("one", "one"), ("again", "one"), ("other", "other"), ("wide", "wide"):
+        status, said, err = run("generate", f"{out}.png", "--map", f"{name}-map.png", *options, model=False)
+        width, height = Image.open(f"{name}-map.png").size
+        assert (status, err) == (0, "") and f"{out}.png: {width} x {height}\n6 network calls" in said
+        assert Image.open(f"{out}.png").size == (width, height)
+    one, again, other = (np.asarray(Image.open(f"{name}.png")) for name in ("one", "again", "other"))
+    assert np.array_equal(one, again) and (one != other).mean() > 0.1
+    status, _, err = run("generate", "none.png", *options, model=False)
+    assert status == 1 and "take 3 extra channels" in err and not (folder / "none.png").exists()
 
 
 @pytest.mark.parametrize("control, options", [
@@ -160,6 +176,13 @@ BAD = {
     "weights of another kind": (
         ["inpaint", "street.png", "hole.png", "out.png", "--control", "lama"], "one-pass"),
     "weights for another control": (["edit", "street.png", "make it winter", "out.png"], "extra channels"),
+    "map of a bad size": (["generate", "out.png", "--map", "odd.png"], "odd.png is 60 x 60"),
+    "map is no file": (["generate", "out.png", "--map", "nowhere.png"], "nowhere.png"),
+    "no map": (["generate", "out.png", "--control", "map"], "no map came"),
+    "weights take no map": (
+        ["generate", "out.png", "--map", "street.png"], "take 0 extra channels, this control mechanism"),
+    "map for a control that reads none": (
+        ["generate", "out.png", "--map", "street.png", "--control", "free"], "no option map"),
     "unknown words in the source": (
         ["edit", "street.png", "a house", "out.png", "--control", "p2p", "--source", "a red hosue"], "house"),
     "no picture to edit": (["edit", "text.png", "make it winter", "out.png"], "text.png"),

@@ -12,6 +12,7 @@ from PIL import Image
 from minidiff import editor as editor_file
 from minidiff.checkpoint import CheckpointError, load_weights, save_weights
 from minidiff.control import controls
+from minidiff.control.spatial import MAPS, map_picture
 from minidiff.edit import edge_contrast
 from minidiff.editor import Editor, options_of
 from minidiff.familiar import unlike_toytown
@@ -116,6 +117,51 @@ def test_generate_gives_n_different_pictures(tiny_editor):
     assert result.images[2].size == (64, 64) and result.network_calls == 3 * 4 * 2
 
 
+@pytest.fixture
+def control_editor(tiny_control_weights):
+    """An Editor with a branch that reads maps."""
+    return Editor.load(tiny_control_weights, device="cpu")
+
+
+def map_of(seed, kind="segmentation"):
+    return to_pil(map_picture(kind, scenes(1, seed).with_(person=1)))
+
+
+def test_generate_hears_the_map_and_is_the_same_for_the_same(control_editor, tmp_path):
+    def pixels(map, prompt=PROMPT, **options):
+        return to_pixels(control_editor.generate(prompt, map=map, steps=3, **options).image)
+
+    map_of(3).save(tmp_path / "map.png")
+    first = pixels(map_of(3))
+    assert all(torch.equal(pixels(same), first) for same in (tmp_path / "map.png", to_tensor(map_of(3))))
+    assert torch.equal(pixels(map_of(3), control="map"), first)
+    for other in pixels(map_of(4)), pixels(map_of(3), seed=1):
+        assert (other != first).float().mean() > 0.1
+    assert not torch.equal(pixels(map_of(3), "a blue car"), first)
+    assert len({pixels(map_of(3, kind)).numpy().tobytes() for kind in MAPS}) == 3
+
+
+def test_generate_by_map_gives_n_pictures_of_the_size_of_the_map(control_editor):
+    result = control_editor.generate(PROMPT, 3, map=map_of(3).resize((96, 64)), steps=2, scale=2.0)
+    assert [picture.size for picture in result.images] == [(96, 64)] * 3
+    assert len({picture.tobytes() for picture in result.images}) == 3
+    assert result.network_calls == 3 * 2 * 2 and result.measures == {} and result.edit_mask.all()
+
+
+def test_maps_that_cannot_be_followed_are_refused(control_editor, tiny_editor):
+    good, odd = map_of(3), map_of(3).resize((60, 60))
+    for refuse, words in (
+            (lambda: control_editor.generate(map=odd), "is 60 x 60: sides that are multiples of 8"),
+            (lambda: control_editor.generate(map=3), "a path, a PIL picture or a tensor expected"),
+            (lambda: control_editor.generate(control="map"), "no map came: .*expected"),
+            (lambda: control_editor.generate(), "take 3 extra channels, this control mechanism gives 0"),
+            (lambda: tiny_editor.generate(map=good), "take 0 extra channels, this control mechanism gives 3"),
+            (lambda: tiny_editor.generate(map=good, control="free"), "generate by free has no option map")):
+        with pytest.raises(ValueError, match=words) as caught:
+            refuse()
+        assert len(str(caught.value).splitlines()) <= 2
+
+
 @pytest.mark.parametrize("sides, size, corner", [
     ((0, 32, 0, 0), (96, 64), (0, 0)), ((32, 0, 0, 0), (96, 64), (32, 0)),
     ((0, 0, 8, 0), (64, 72), (0, 8)), ((8, 8, 16, 16), (80, 96), (8, 16))])
@@ -218,7 +264,8 @@ def test_an_editor_without_weights_takes_those_of_each_control_once(tiny_weights
     editor.begin_inpaint(street, hole, control="glide")
     editor.begin_outpaint(street, right=32, control="glide")
     assert editor.begin_edit(street, "make the car blue").model is not editor.begin_generate().model
-    assert [name for name, _ in loaded[1:]] == ["town-inpaint", "town-instruct"]
+    editor.begin_generate(map=map_of(3))
+    assert [name for name, _ in loaded[1:]] == ["town-inpaint", "town-instruct", "town-control"]
 
 
 def test_an_editor_with_weights_uses_no_others(tiny_editor, street, hole, monkeypatch):

@@ -135,6 +135,30 @@ def test_adjusted_restores_the_network_after_an_exception_too():
     assert adjusts(unet) == [None] * 2 and torch.equal(draw(), plain)
 
 
+def test_adjusted_inside_adjusted_takes_over_and_hands_back():
+    unet, draw = small_unet()
+    plain = draw()
+
+    def blind(name, weights):
+        return 0 * weights
+
+    def look(name, weights):
+        return weights
+
+    def fail(name, weights):
+        raise RuntimeError(name)
+
+    with adjusted(unet, blind):
+        blinded = draw()
+        with adjusted(unet, look):
+            assert torch.equal(draw(), plain)                   # the inner one alone counts
+        assert torch.equal(draw(), blinded) and not torch.equal(blinded, plain)
+        with pytest.raises(RuntimeError), adjusted(unet, fail):
+            draw()
+        assert torch.equal(draw(), blinded)
+    assert adjusts(unet) == [None] * 2 and torch.equal(draw(), plain)
+
+
 def test_the_level_scales_and_shifts():
     block = randomise(ResBlock(32, 16))
     x = torch.randn(2, 32, 4, 4)

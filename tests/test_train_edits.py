@@ -18,7 +18,7 @@ from minidiff.encoders.text import TextConfig
 from minidiff.images import to_pil
 from minidiff.process.ddpm import DDPM
 from minidiff.toytown import KINDS, paint, scenes
-from train import inpaint, instruct
+from train import data, inpaint, instruct
 from train.config import configure
 from train.data import Town, TownEdits
 from train.denoising import TextToImage, snr_weight, warm_start
@@ -136,6 +136,33 @@ def test_a_batch_with_holes_shows_what_is_kept_and_counts_the_hole(small, monkey
     assert 2 <= silent <= 17                                    # .3 of 30, three standard errors
     again = make_batch(generator_of(0, 5, 0), Now(5, 0, 1.0))
     assert all(map(torch.equal, again, (x_t, level, tokens, target, weight, seen)))
+
+
+def test_passes_of_a_step_share_no_edit_and_every_edit_that_is_drawn_is_used_once(small, monkeypatch):
+    """Six steps of two passes, two edits each; a part of six serves three steps of one pass."""
+    drawn, used = [], []
+
+    def noting(function, kept):
+        def call(*arguments, **options):
+            kept.append(function(*arguments, **options))
+            return kept[-1]
+        return call
+
+    monkeypatch.setattr(data, "edits", noting(data.edits, drawn))
+    monkeypatch.setattr(TownEdits, "__call__", noting(TownEdits.__call__, used))
+    monkeypatch.setattr(instruct, "save_samples", lambda *arguments: None)
+    instruct.main(small(instruct, steps=6, accumulate=2))
+    assert [len(part) for part in drawn] == [6] * 4 and [len(batch) for batch in used] == [2] * 12
+    given, taken = (torch.cat([part.source for part in parts]).flatten(1) for parts in (drawn, used))
+    assert len(given.unique(dim=0)) == 24 and torch.equal(taken.unique(dim=0), given.unique(dim=0))
+
+
+def test_only_the_parts_of_the_step_are_kept(small):
+    source = TownEdits(MIX, 32, "cpu", 0)
+    for step in range(4):                                       # the last one begins a new part
+        for number in range(2):
+            source(2, Now(step, number, 1.0))
+    assert sorted(source.drawn) == [(2, 1, 0), (2, 1, 1)]
 
 
 def test_weights_of_pixels():

@@ -1,14 +1,11 @@
 """The checks of the tour, fed right answers and wrong ones: they must call each mistake by its name."""
 
-import sys
-from pathlib import Path
-
-import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
-from checks import tour  # noqa: E402
-from checks.verdict import Unsolved  # noqa: E402
+from tests.notebooks.marking import suite  # puts the checks on the path
+
+# isort: split
+from checks import tour
 
 # For each check: the right answer, in another form, and wrong ones under words that the verdict must contain.
 
@@ -71,35 +68,7 @@ MAX_DIFFERENCE = {
 }
 
 CHECKS = [(tour.check_hold, hold, HOLD), (tour.check_max_difference, max_difference, MAX_DIFFERENCE)]
-WRONG = [(check, words, wrong) for check, _, wrongs in CHECKS for words, wrong in wrongs.items()]
-
-
-def name(value):
-    return getattr(value, "__name__", None)
-
-
-@pytest.mark.parametrize("check, right, wrongs", CHECKS, ids=name)
-def test_the_right_answer_is_right(check, right, wrongs):
-    verdict = check(right)
-    assert verdict.state == "right", verdict.words
-    assert verdict.function is right and len(wrongs) >= 3
-
-
-@pytest.mark.parametrize("check, words, wrong", WRONG, ids=name)
-def test_a_wrong_answer_is_called_by_its_mistake(check, words, wrong):
-    verdict = check(wrong)
-    assert verdict.state == "wrong" and words in verdict.words, verdict.words
-    assert verdict.function is not wrong                                 # one that works, to go on
-
-
-@pytest.mark.parametrize("check", [check for check, _, _ in CHECKS], ids=name)
-def test_an_unsolved_skeleton_is_told_so_kindly(check):
-    def skeleton(*arguments):
-        raise Unsolved("write the line")
-
-    verdict = check(skeleton)
-    assert verdict.state == "unsolved"
-    assert verdict.words == "not solved yet: this one is yours to write: write the line."
+test_right, test_wrong, test_unsolved = suite(CHECKS)
 
 
 def test_the_function_to_go_on_with_after_a_wrong_answer_is_right():

@@ -1,15 +1,13 @@
 """The checks of notebook 02, fed right answers and wrong ones: they must call each mistake by its name."""
 
-import sys
 from math import cos, sin
-from pathlib import Path
 
-import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
-from checks import unet  # noqa: E402
-from checks.verdict import Unsolved  # noqa: E402
+from tests.notebooks.marking import suite  # puts the checks on the path
+
+# isort: split
+from checks import unet
 
 # For each check: the right answer, in another form, and wrong ones under words that the verdict must contain.
 
@@ -135,34 +133,4 @@ CHECKS = [
     (unet.check_training_loss, training_loss, TRAINING_LOSS),
     (unet.check_follow, follow, FOLLOW),
 ]
-
-
-def name(value):
-    return getattr(value, "__name__", None)
-
-
-@pytest.mark.parametrize("check, right, wrongs", CHECKS, ids=name)
-def test_the_right_answer_is_right(check, right, wrongs):
-    verdict = check(right)
-    assert verdict.state == "right", verdict.words
-    assert verdict.function is right and len(wrongs) >= 3
-
-
-WRONG = [(check, words, wrong) for check, _, wrongs in CHECKS for words, wrong in wrongs.items()]
-
-
-@pytest.mark.parametrize("check, words, wrong", WRONG, ids=name)
-def test_a_wrong_answer_is_called_by_its_mistake(check, words, wrong):
-    verdict = check(wrong)
-    assert verdict.state == "wrong" and words in verdict.words
-    assert verdict.function is not wrong                                 # one that works, to go on
-
-
-@pytest.mark.parametrize("check", [check for check, _, _ in CHECKS], ids=name)
-def test_an_unsolved_skeleton_is_told_so_kindly(check):
-    def skeleton(*arguments):
-        raise Unsolved("write the equation")
-
-    verdict = check(skeleton)
-    assert verdict.state == "unsolved"
-    assert verdict.words == "not solved yet: this one is yours to write: write the equation."
+test_right, test_wrong, test_unsolved = suite(CHECKS)
