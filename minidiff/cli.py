@@ -148,6 +148,7 @@ def add_generate(commands):
     command.add_argument("--prompt", default="", help='what to draw; writing on a sign in double quotes ("")')
     command.add_argument("--n", type=int, default=1, help="how many pictures (1)")
     command.add_argument("--map", help="a depth, segmentation or pose map to follow")
+    command.add_argument("--resize", action="store_true", help="bring the map to the nearest size that runs")
     add_common(command, "generate", "free")
     command.set_defaults(run=run_generate)
 
@@ -218,7 +219,7 @@ def run_generate(args):
     names = [out] if args.n == 1 else [out.with_stem(f"{out.stem}-{i}") for i in range(1, args.n + 1)]
     outs = [check_output(name) for name in names]
     finish(Editor.load(args.model, args.device).begin_generate(
-        args.prompt, args.n, map=args.map, **chosen(args)), outs)
+        args.prompt, args.n, map=args.map, resize=args.resize, **chosen(args)), outs)
 
 
 def finish(edit, outs):

@@ -44,7 +44,8 @@ class Editor:
     def generate(self, prompt="", n=1, **options):
         """Draw n pictures of what the prompt says, "" = anything.
 
-        Options: map: path, PIL picture or (1, 3, H, W) of a depth, segmentation or pose map to follow.
+        Options: map: path, PIL picture or (1, 3, H, W) of a depth, segmentation or pose map to follow, which
+        gives the pictures their size; resize: bring the map to the nearest size that runs.
         """
         return self.begin_generate(prompt, n, **options).result()
 
@@ -71,7 +72,7 @@ class Editor:
         """
         return self.begin_edit(image, instruction, **options).result()
 
-    def begin_generate(self, prompt="", n=1, *, map=None, control=None, **options):
+    def begin_generate(self, prompt="", n=1, *, map=None, control=None, resize=False, **options):
         """`generate`, as an Edit to watch."""
         if n < 1:
             raise ValueError(f"n = {n}: 1 picture or more expected")
@@ -79,7 +80,7 @@ class Editor:
         side = self._model_for("generate", control).size
         height = width = side
         if map is not None:
-            options["map"] = to_tensor(load_image(map))
+            options["map"] = to_tensor(load_image(map, resize, "map"))
             height, width = options["map"].shape[2:]
         everywhere = torch.ones(1, 1, height, width, dtype=torch.bool)
         blank = torch.zeros(n, 3, height, width)

@@ -30,14 +30,15 @@ class ImageError(ValueError):
     """A picture or mask that cannot be used: at most two lines that say what was expected and what came."""
 
 
-def load_image(source, resize=False):
+def load_image(source, resize=False, role="image"):
     """A picture from outside, as PIL RGB of a size that runs: rotated as its EXIF says, its opacity dropped.
 
-    source: a path, a PIL picture, or x0 (1, 3, H, W).  resize: bring other sizes to `good_size`.
-    Raises ImageError for whatever is not one still picture of 8 or 16 bits a channel, or does not run.
+    source: a path, a PIL picture, or x0 (1, 3, H, W).  resize: bring other sizes to `good_size`.  role: what
+    to call it in a refusal, unless it has a path. Raises ImageError for whatever is not one still picture of
+    8 or 16 bits a channel, or does not run.
     """
-    picture = to_rgb(still_picture(source, "image"))
-    size = running_size(picture.size, resize, name_of(source, "image"))
+    picture = to_rgb(still_picture(source, role))
+    size = running_size(picture.size, resize, name_of(source, role))
     return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
 
 

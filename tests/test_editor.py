@@ -146,13 +146,15 @@ def test_generate_by_map_gives_n_pictures_of_the_size_of_the_map(control_editor)
     assert [picture.size for picture in result.images] == [(96, 64)] * 3
     assert len({picture.tobytes() for picture in result.images}) == 3
     assert result.network_calls == 3 * 2 * 2 and result.measures == {} and result.edit_mask.all()
+    odd = map_of(3).resize((60, 61))
+    assert control_editor.generate(PROMPT, map=odd, steps=1, resize=True).image.size == (64, 64)
 
 
 def test_maps_that_cannot_be_followed_are_refused(control_editor, tiny_editor):
     good, odd = map_of(3), map_of(3).resize((60, 60))
     for refuse, words in (
-            (lambda: control_editor.generate(map=odd), "is 60 x 60: sides that are multiples of 8"),
-            (lambda: control_editor.generate(map=3), "a path, a PIL picture or a tensor expected"),
+            (lambda: control_editor.generate(map=odd), "map is 60 x 60: sides that are multiples of 8"),
+            (lambda: control_editor.generate(map=3), "map is .* a path, a PIL picture or a tensor expected"),
             (lambda: control_editor.generate(control="map"), "no map came: .*expected"),
             (lambda: control_editor.generate(), "take 3 extra channels, this control mechanism gives 0"),
             (lambda: tiny_editor.generate(map=good), "take 0 extra channels, this control mechanism gives 3"),
