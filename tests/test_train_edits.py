@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from minidiff import checkpoint
+from minidiff.bench.judging import judged
 from minidiff.checkpoint import CheckpointError, load_state, load_weights, save_weights
 from minidiff.control.masks import MASKS
 from minidiff.denoisers.unet import UNetConfig
@@ -17,7 +18,7 @@ from minidiff.editor import Editor
 from minidiff.encoders.text import TextConfig
 from minidiff.images import to_pil
 from minidiff.process.ddpm import DDPM
-from minidiff.toytown import KINDS, paint, scenes
+from minidiff.toytown import KINDS, load_split, paint, scenes
 from train import data, inpaint, instruct
 from train.config import configure
 from train.data import Town, TownEdits
@@ -50,6 +51,8 @@ def small(monkeypatch, tmp_path):
         monkeypatch.setattr(script, "UNetConfig", partial(UNetConfig, **SMALL))
         monkeypatch.setattr(script, "TextConfig", partial(TextConfig, dim=32, layers=1))
         monkeypatch.setattr(script, "save_samples", partial(script.save_samples, n=2, steps=2))
+        if script is instruct:
+            monkeypatch.setattr(script, "successes", partial(script.successes, n=3, steps=2))
     monkeypatch.setattr(TownEdits, "PART", 6)
     monkeypatch.setattr(checkpoint, "data_folder", lambda: tmp_path / "data")
     brief = dict(size=32, steps=2, batch=2, warmup=1, log_steps=1, device="cpu", bf16=False, init="")
@@ -263,6 +266,23 @@ def test_a_base_that_lacks_more_or_has_more_is_refused(base):
             warm_start(network_of(4), name)
 
 
+def test_successes_are_told_as_the_table_of_edits_tells_them():
+    """By an oracle in place of the network: all succeed, everything is kept."""
+    edits = load_split("val", 32).edits
+    edits = edits[[i for i, kind in enumerate(edits.kind) if kind in instruct.FOLLOWED][:5]]
+    process = DDPM.cosine(1000)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(instruct, "drawn", lambda *arguments, **named: edits.target)
+        assert instruct.successes(None, process, 32, "cpu", n=5) == {"success": 1.0, "kept": 60.0}
+        patched.setattr(instruct, "drawn", lambda *arguments, **named: edits.source)
+        assert instruct.successes(None, process, 32, "cpu", n=5) == {"success": 0.0, "kept": 60.0}
+        patched.setattr(instruct, "drawn", lambda *arguments, **named: (edits.target + 0.05).clamp(-1, 1))
+        found = instruct.successes(None, process, 32, "cpu", n=5)
+    judgement = judged((edits.target + 0.05).clamp(-1, 1), edits)
+    assert found == {"success": judgement["success"].mean().item(),
+                     "kept": pytest.approx(judgement["kept"].nanmedian().item())}
+
+
 # Trainings
 
 @SCRIPTS
@@ -280,6 +300,8 @@ def test_a_training_ends_in_weights_that_edit(small, base, tmp_path, script, ext
     editor, picture = Editor.load("tiny", device="cpu"), to_pil(paint(scenes(1, seed=3), 32))
     assert editor.model.unet.config.extra_channels == extra and editor.model.kind == "denoiser"
     if script is instruct:
+        (point,) = entry["curve"]                               # of two steps, so as good as nothing
+        assert point["step"] == 2 and 0 <= point["success"] <= 1 and 0 < point["kept"] < 60
         assert editor.edit(picture, "make the car blue", steps=2).network_calls == 6
     else:
         edit_mask = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
