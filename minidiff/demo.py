@@ -1,4 +1,4 @@
-"""A tour: fill a hole, mend a torn picture, paint beyond an edge, obey, draw from words and from maps.
+"""A tour: obey, fill a hole, mend a torn picture, paint beyond an edge, draw from words and from maps.
 
 It writes a PNG of every result, a film of the reverse process, and one HTML page that shows them all.
 """
@@ -99,8 +99,18 @@ def main(args):
 
 def tour(editor, specialists, steps):
     """The chapters, their edits ready to run: by a caption model, and by networks trained for their task."""
-    return [hole(editor, steps), trained(specialists, steps), torn(editor, steps), beyond(editor, steps),
-            told(specialists, steps), words(editor, steps), mapped(specialists, steps)]
+    return [told(specialists, steps), hole(editor, steps), trained(specialists, steps), torn(editor, steps),
+            beyond(editor, steps), words(editor, steps), mapped(specialists, steps)]
+
+
+def told(editor, steps):
+    """A picture changed as instructions say, and nothing marked."""
+    file = data_folder() / "demo" / "street.png"
+    pieces = [Piece(name, f"“{words}”", editor.begin_edit(file, words, steps=steps))
+              for name, words in INSTRUCTIONS.items()]
+    text = ("InstructPix2Pix starts from pure noise and sees the picture beside it; nobody marks what may "
+            "change. So nothing holds the rest but what it has learnt: look at what else moved.")
+    return Chapter("Say what to change", text, [(Image.open(file).convert("RGB"), "given")], pieces)
 
 
 def hole(editor, steps):
@@ -134,16 +144,6 @@ def trained(editor, steps):
     text = ("GLIDE sees at every step what it has to fit to, so that one walk down is enough. LaMa is no "
             "diffusion at all: it gives its best guess at once, the blur of all that might stand there.")
     return Chapter("Trained on holes", text, [(marked(*load_pair(*files)), "may change")], pieces)
-
-
-def told(editor, steps):
-    """A picture changed as instructions say, and nothing marked."""
-    file = data_folder() / "demo" / "street.png"
-    pieces = [Piece(name, f"“{words}”", editor.begin_edit(file, words, steps=steps))
-              for name, words in INSTRUCTIONS.items()]
-    text = ("InstructPix2Pix sees the picture beside the noise, and nobody marks what may change. So nothing "
-            "holds the rest but what it has learnt: look at what else moved.")
-    return Chapter("Say what to change", text, [(Image.open(file).convert("RGB"), "given")], pieces)
 
 
 def torn(editor, steps):
