@@ -19,12 +19,11 @@ class Flow(Process):
     def times(self, steps, shift=1.0):
         """steps + 1 levels from 1 to 0; shift > 1 spends more of them near the noise, as large pictures need.
 
-        t = shift k / (shift k + 1 - k), k even from 1 to 0: 2403.03206, eq. 23.  steps >= 1, shift > 0.
+        As `shifted` has it, of even levels from 1 to 0.  steps >= 1, shift > 0.
         """
         if steps < 1 or shift <= 0:
             raise ValueError(f"steps = {steps}, shift = {shift}: steps >= 1 and shift > 0 expected")
-        evenly = [k / steps for k in range(steps, -1, -1)]
-        return [shift * k / (shift * k + 1 - k) for k in evenly]
+        return [shifted(k / steps, shift) for k in range(steps, -1, -1)]
 
     def fraction(self, t):
         """The level as a fraction 0..1 of the whole: t itself."""
@@ -64,6 +63,12 @@ class Flow(Process):
         """
         check_same_shape(v=v, v_next=v_next)
         return self.euler_step(x_t, (v + v_next) / 2, t, t_next)
+
+
+def shifted(t, shift):
+    """Levels 0..1, float or tensor, moved towards the noise: shift t / (shift t + 1 - t). 2403.03206, eq. 23.
+    """
+    return shift * t / (shift * t + 1 - t)
 
 
 def shift_for(tokens):
