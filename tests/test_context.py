@@ -9,7 +9,7 @@ from minidiff.cli import main
 from minidiff.control import controls
 from minidiff.control.context import GUIDES, context_edit, context_generate, context_walk
 from minidiff.editor import Editor, options_of
-from minidiff.images import ImageError, to_pil, to_x0, to_uint8
+from minidiff.images import ImageError, to_pil, to_uint8, to_x0
 from minidiff.latent import LatentModel
 from minidiff.process.sample import sample
 from minidiff.toytown import paint, scenes
@@ -76,12 +76,12 @@ def test_contexts_are_clean_at_every_step(model, street, monkeypatch):
 
 
 def test_which_picture_is_which_matters(model, street):
-    """Positions (i, h, w) differ in i: pictures 2 and 3 exchanged, or a picture seen twice, is another edit."""
+    """Positions (i, h, w) differ in i: to exchange pictures 2 and 3, or to show one twice, is another edit."""
     first, second, third = street.split(1)
 
     def edited(*others):
-        *_, last = context_edit(model, first, EVERYWHERE, INSTRUCTION, generator=seeded(), others=others, steps=2)
-        return last.x
+        options = dict(generator=seeded(), others=others, steps=2)
+        return list(context_edit(model, first, EVERYWHERE, INSTRUCTION, **options))[-1].x
 
     results = [edited(), edited(first), edited(second), edited(second, third), edited(third, second)]
     assert all((one - other).abs().max() > 1e-4 for i, one in enumerate(results) for other in results[:i])

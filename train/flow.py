@@ -119,7 +119,7 @@ class TokensToVelocity(nn.Module):
         self.dit, self.text = DiT(dit), TextEncoder(text)
 
     def forward(self, *groups):
-        """The loss of each example, group by group, as `loss` has them: ((B,) losses, (B,) levels 0..1)."""
+        """The losses of all groups, each as `loss` takes it: ((B,) losses, (B,) levels 0..1)."""
         losses, levels = zip(*(self.loss(*group) for group in groups))
         return torch.cat(losses), torch.cat(levels)
 

@@ -9,6 +9,7 @@ Those with equally many context pictures make a group. To pad all to two would b
 much again in time, since attention to nothing is not free.
 """
 
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -35,37 +36,45 @@ class Group(NamedTuple):
 
 
 class Tasks:
-    """Draws batches: shares of them are generation, reconstruction and fusion, the rest is editing.
+    """Draws batches: shares of them are fusion, reconstruction and generation, the rest is editing.
 
     drop: share of captions and instructions that are not said, for guidance. Reconstruction keeps its empty
     instruction: to be told to change nothing is not the same as to be told nothing.
     """
 
     def __init__(self, config, device):
-        self.counts = counts(config.batch, config.generation, config.reconstruction, config.fusion)
+        self.counts = counts(config.batch, config.fusion, config.reconstruction, config.generation)
         self.drop, self.town = config.drop, Town(config.size, device)
         self.edits = TownEdits(MIX, config.size, device, config.seed)
         self.fusions = TownEdits(("combine",), config.size, device, config.seed)
 
     def __call__(self, generator, now):
-        """The groups of a pass, those that have examples: two context pictures, one, none."""
-        generation, reconstruction, fusion, editing = self.counts
-        x0, captions = self.town(generation + reconstruction, generator)
-        same, x0 = x0.split([reconstruction, generation])
-        nowhere = torch.zeros_like(x0[:, :1], dtype=torch.bool)
-        groups = [Group(self.said(captions[reconstruction:], generator), x0, nowhere)]
-        nowhere = torch.zeros_like(same[:, :1], dtype=torch.bool)
-        alone = [Group([""] * reconstruction, same, nowhere, (same,))]
-        if editing:
-            batch = self.edits(editing, now)
-            words = self.said(batch.instruction, generator)
-            alone.append(Group(words, batch.target, batch.region, (batch.source,)))
-        groups.append(joined(alone))
-        if fusion:
-            batch = self.fusions(fusion, now)
-            words, both = self.said(batch.instruction, generator), (batch.source, batch.reference)
-            groups.append(Group(words, batch.target, batch.region, both))
-        return [group for group in reversed(groups) if group.words]
+        """The groups of a pass, those with most context pictures first.  now: as in train.loop."""
+        tasks = self.fusion, self.reconstruction, self.generation, self.editing
+        groups = [task(n, generator, now) for task, n in zip(tasks, self.counts, strict=True) if n]
+        groups.sort(key=looks_at, reverse=True)
+        return [joined(same) for _, same in groupby(groups, looks_at)]
+
+    def generation(self, n, generator, now):
+        """Captions and their pictures."""
+        x0, captions = self.town(n, generator)
+        return Group(self.said(captions, generator), x0, nowhere(x0))
+
+    def reconstruction(self, n, generator, now):
+        """The same picture twice, and the instruction to change nothing."""
+        x0, _ = self.town(n, generator)
+        return Group([""] * n, x0, nowhere(x0), (x0,))
+
+    def editing(self, n, generator, now):
+        """Edits that speak of one picture."""
+        batch = self.edits(n, now)
+        return Group(self.said(batch.instruction, generator), batch.target, batch.region, (batch.source,))
+
+    def fusion(self, n, generator, now):
+        """Edits that take something from image 2."""
+        batch = self.fusions(n, now)
+        words, both = self.said(batch.instruction, generator), (batch.source, batch.reference)
+        return Group(words, batch.target, batch.region, both)
 
     def said(self, words, generator):
         """Words, but for the share that is dropped."""
@@ -83,8 +92,18 @@ def counts(n, *shares):
     return *found, n - sum(found)
 
 
+def nowhere(x0):
+    """A region without pixels: bool (n, 1, H, W)."""
+    return torch.zeros_like(x0[:, :1], dtype=torch.bool)
+
+
+def looks_at(group):
+    """How many pictures the examples of a group look at."""
+    return len(group.contexts)
+
+
 def joined(groups):
-    """Groups with equally many context pictures, as one."""
+    """Groups that look at equally many pictures, as one."""
     words, target, region, contexts = zip(*groups)
     contexts = tuple(torch.cat(pictures) for pictures in zip(*contexts, strict=True))
     return Group(sum(words, []), torch.cat(target), torch.cat(region), contexts)
