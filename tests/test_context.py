@@ -76,7 +76,7 @@ def test_contexts_are_clean_at_every_step(model, street, monkeypatch):
 
 
 def test_which_picture_is_which_matters(model, street):
-    """Positions (i, h, w) differ in i: to exchange pictures 2 and 3, or to show one twice, is another edit."""
+    """Positions (i, h, w) differ in i: pictures 2 and 3 exchanged, or one shown twice, is another edit."""
     first, second, third = street.split(1)
 
     def edited(*others):

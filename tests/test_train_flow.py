@@ -37,7 +37,7 @@ def quick(monkeypatch, tmp_path, tiny_latent_weights):
     load_split("val", 32)
     monkeypatch.setattr(flow, "TextConfig", lambda *words, **_: TextConfig(*words, dim=32, layers=1))
     monkeypatch.setattr(flow, "DiTConfig", lambda *shape: DiTConfig(*shape, condition_dim=32, text_dim=32))
-    monkeypatch.setattr(TownEdits, "PART", 24)
+    monkeypatch.setattr(TownEdits, "PART", 8)
     monkeypatch.setattr(flow.save_samples, "__defaults__", (2, 1))
     monkeypatch.setattr(flow.figures, "__defaults__", (2, 1))
     monkeypatch.setattr(flow, "save_weights", partial(checkpoint.save_weights, folder=tmp_path / "data"))
