@@ -45,12 +45,10 @@ class LatentModel(Reader):
         fill(torch.nn.ModuleDict({"dit": dit, "text": text}), tensors, name_or_path)
         return cls(process, dit, text, VAE.load(config["vae"]), device, entry.get("data"), size)
 
-    @torch.no_grad()
     def latents(self, x0):
         """Pictures (B, 3, H, W) -> (B, C, H/4, W/4), as VAE.latents."""
         return self.vae.latents(x0)
 
-    @torch.no_grad()
     def decode(self, z):
         """The pictures of latents, as VAE.decode: (B, C, h, w) -> (B, 3, 4h, 4w) within [-1, 1]."""
         return self.vae.decode(z)
@@ -76,10 +74,8 @@ class LatentModel(Reader):
         size = size or (contexts[0].shape[2:] if contexts else (side, side))
         text, text_mask = self.encode(sum(told, []))
         contexts = [torch.cat([context] * len(told)) for context in contexts]
-        with torch.no_grad():
-            conditions = self.dit.prepare(text, text_mask, contexts, size)
+        conditions = self.dit.prepare(text, text_mask, contexts, size)
 
-        @torch.no_grad()
         def denoise(z_t, t):
             many = torch.cat([z_t] * len(told))
             t = t.repeat(len(told)) if isinstance(t, torch.Tensor) and t.ndim else t

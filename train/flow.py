@@ -133,7 +133,6 @@ class TokensToVelocity(nn.Module):
         return (weight * (prediction.float() - target).square()).mean((1, 2, 3)), level
 
 
-@torch.no_grad()
 def encoded(vae, *pictures):
     """The latents of pictures, (n, 3, H, W) each, in one pass."""
     return vae.latents(torch.cat(pictures)).chunk(len(pictures))
