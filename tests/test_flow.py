@@ -110,5 +110,8 @@ def test_the_shift_grows_with_the_tokens_as_flux_has_it():
     levels = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
     assert (shifted(levels, 3.0) - torch.tensor([0, 0.9 / 1.6, 1])).abs().max() < 1e-7
     assert FLOW.times(4, shift) == [shifted(k / 4, shift) for k in (4, 3, 2, 1, 0)]
+    for tokens in (16, 64, 96, 256, 1024, 4096):                # no rounding leads beyond 1
+        times = FLOW.times(10, shift_for(tokens))
+        assert times[0] == 1 and times[-1] == 0 and times == sorted(times, reverse=True)
     with pytest.raises(ValueError, match="tokens = 0: at least 1 expected"):
         shift_for(0)

@@ -68,7 +68,7 @@ class Flow(Process):
 def shifted(t, shift):
     """Levels 0..1, float or tensor, moved towards the noise: shift t / (shift t + 1 - t). 2403.03206, eq. 23.
     """
-    return shift * t / (shift * t + 1 - t)
+    return shift * t / (shift * t + (1 - t))                   # so bracketed, 1 stays exactly 1
 
 
 def shift_for(tokens):
