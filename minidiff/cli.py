@@ -18,6 +18,7 @@ Change a picture as an instruction says: add, remove, recolour, replace, move or
 season, the time of day or the style. Other controls read not an instruction but a caption of the result.
 
 example: minidiff edit street.png "make the car blue" blue.png
+         minidiff edit street.png "add the car of image 2 to image 1" both.png --with car.png
 """
 INPAINT = """\
 Fill a hole in a picture, and keep every other pixel exactly as it is.
@@ -47,6 +48,7 @@ HELP = {
     "visits": "how often RePaint goes over each stretch of levels; more: slower, fits better",
     "jump": "levels that RePaint climbs back, to go over them again",
     "scale": "guidance: how closely to follow the prompt, 1 = as learnt",
+    "guidance": "how to guide in latents: plain, or norm, which keeps each cell's length",
     "image_scale": "how closely to stay with the picture, 1 = as learnt",
     "text_scale": "how closely to follow the instruction, 1 = as learnt",
     "rescale": "0 to 1: how far to bring strong guidance back to the contrast of the plain prediction",
@@ -56,6 +58,7 @@ HELP = {
     "cells": "0 to 1: share of the steps in which the picture's parts attend as in the old one",
     "overlap": "pixels that neighbouring windows share, where the picture is larger than those learnt from",
 }
+PICTURES = ("map", "others")                                    # options that have arguments of their own
 
 
 class Parser(argparse.ArgumentParser):
@@ -113,7 +116,9 @@ def add_edit(commands):
     add_files(command, "IN")
     command.add_argument("instruction", metavar="INSTRUCTION", help='what to do; "" changes nothing')
     add_files(command, "OUT")
-    command.add_argument("--resize", action="store_true", help="first bring it to the nearest size that runs")
+    command.add_argument("--with", dest="others", action="append", default=[], metavar="IMAGE",
+                         help='"image 2" of the INSTRUCTION; twice: "image 3", too (control: context)')
+    command.add_argument("--resize", action="store_true", help="bring all to the nearest size that runs")
     add_common(command, "edit", "dual-cfg")
     command.set_defaults(run=run_edit)
 
@@ -167,10 +172,12 @@ def add_common(command, task, default):
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     command.add_argument("--control", choices=there, help=f"control mechanism ({default})")
     options = {name: value for control in there.values() for name, value in options_of(control).items()}
-    options = {name: value for name, value in (options | options_of(there[default])).items() if name != "map"}
+    options |= options_of(there[default])
+    options = {name: value for name, value in options.items() if name not in PICTURES}
     for name, value in options.items():
         shown = "" if value in (None, "") else f" ({value})"
-        kind, metavar = (int if value is None else type(value)), ("TEXT" if value == "" else "NUMBER")
+        kind = int if value is None else type(value)
+        metavar = "TEXT" if kind is str else "NUMBER"
         command.add_argument("--" + name.replace("_", "-"), type=kind, default=argparse.SUPPRESS,
                              metavar=metavar, help=HELP.get(name, name) + shown)
     command.set_defaults(option_names=tuple(options))
@@ -187,7 +194,7 @@ def run_edit(args):
     """Edit by an instruction."""
     out = check_output(args.out)
     edit = Editor.load(args.model, args.device).begin_edit(
-        getattr(args, "in"), args.instruction, resize=args.resize, **chosen(args))
+        [getattr(args, "in"), *args.others], args.instruction, resize=args.resize, **chosen(args))
     finish(edit, [out])
 
 

@@ -56,14 +56,16 @@ class Edit:
     outcome: EditResult | None = field(default=None, init=False)
 
     def __iter__(self):
-        """Yield every State, the last of which holds the picture; none where nothing may change."""
+        """Yield every State; the last one's x, decoded, is the picture. None where nothing may change."""
         x, device, calls, start = to_x0(self.known), self.model.device, [0], perf_counter()
+        state = None
         if self.edit_mask.any():
             with self.model.counted() as calls:
                 walk = self.walk(self.model, x.to(device), self.edit_mask.to(device), generator=self.noise())
                 for state in walk:
                     yield state
-                    x = state.x
+                if state is not None:                           # nothing was asked for: the picture as it is
+                    x = self.model.decode(state.x)
         self.outcome = self.judge(to_uint8(x.cpu()), calls[0], perf_counter() - start)
 
     def __len__(self):
@@ -109,9 +111,17 @@ class Rehearsal:
         self.kind, self.size = model.kind, model.size
         self.process, self.text = (getattr(model, name, None) for name in ("process", "text"))
 
-    def denoiser(self, prompts, scale=1.0, extra=None):
+    def denoiser(self, *conditions):
         """A denoise callable that predicts what it was given."""
         return lambda x_t, t: x_t
+
+    def latents(self, x0):
+        """The picture, as it is."""
+        return x0
+
+    def times(self, steps, z):
+        """As many levels as ever."""
+        return self.process.times(steps)
 
     def branches(self, *conditions):
         """As many predictions of what it was given as there are branches."""

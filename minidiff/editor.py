@@ -18,6 +18,8 @@ from minidiff.familiar import unlike_toytown
 from minidiff.images import ImageError, across, good_size, load_image, load_pair, to_tensor, to_uint8
 from minidiff.model import load_model, pick_device
 
+MOST_IMAGES = 3                                                 # that an edit looks at, the first included
+
 
 class Editor:
     """Generate, inpaint, outpaint and edit: the task is the verb, the control mechanism an argument.
@@ -66,9 +68,11 @@ class Editor:
     def edit(self, image, instruction="", **options):
         """Change a picture as an instruction says: "make the car blue"; nothing is held fast.
 
-        image: path, PIL picture or x0 (1, 3, H, W).  instruction: "" changes nothing. For controls that read
-        captions ("sdedit", "invert", "p2p"): what the result shows, "" = anything.  Options: resize: bring it
-        to the nearest size that runs; control: its name.  Raises ValueError for bad pictures and options.
+        image: path, PIL picture or x0 (1, 3, H, W); or a list of 1 to 3, of any sizes, the first of which is
+        changed, while the instruction may speak of "image 2" and "image 3".  instruction: "" changes nothing.
+        For controls that read captions ("sdedit", "invert", "p2p"): what the result shows, "" = anything.
+        Options: resize: bring all to the nearest size that runs; control: its name.  Raises ValueError for
+        bad pictures and options.
         """
         return self.begin_edit(image, instruction, **options).result()
 
@@ -106,9 +110,15 @@ class Editor:
             raise ImageError(f"the picture would become {across(size)}: {wanted}")
         return self._begin("outpaint", control, canvas, edit_mask, prompt, **options)
 
-    def begin_edit(self, image, instruction="", *, control="dual-cfg", resize=False, **options):
+    def begin_edit(self, image, instruction="", *, control=None, resize=False, **options):
         """`edit`, as an Edit to watch."""
-        x0 = to_tensor(load_image(image, resize))
+        images = image if isinstance(image, (list, tuple)) else [image]
+        if not 1 <= len(images) <= MOST_IMAGES:
+            raise ImageError(f"{len(images)} pictures came: 1 to {MOST_IMAGES} expected")
+        x0, *others = (to_tensor(load_image(each, resize)) for each in images)
+        if others:
+            options["others"] = others
+        control = control or ("context" if others else "dual-cfg")
         self._warn_if_strange("edit", control, x0, torch.zeros_like(x0[:, :1], dtype=torch.bool))
         everywhere = torch.ones_like(x0[:, :1], dtype=torch.bool)
         return self._begin("edit", control, x0, everywhere, instruction, **options)

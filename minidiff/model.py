@@ -1,7 +1,5 @@
 """What a checkpoint holds, put together: a process, a denoising network and a text encoder."""
 
-from contextlib import contextmanager
-
 import torch
 
 from minidiff.checkpoint import fill, fitting, load_weights
@@ -10,15 +8,13 @@ from minidiff.denoisers.lama import LaMa, LaMaConfig
 from minidiff.denoisers.layers import adjusted
 from minidiff.denoisers.unet import UNet, UNetConfig
 from minidiff.encoders.text import TextConfig, TextEncoder
-from minidiff.process.ddpm import DDPM
-from minidiff.process.flow import Flow
+from minidiff.latent import LatentModel
+from minidiff.parts import Reader, counted, pick_device, process_from
 from minidiff.process.guidance import cfg
 from minidiff.process.sample import clamped
 
-PROCESSES = {"ddpm-linear": DDPM.linear, "ddpm-cosine": DDPM.cosine, "flow": Flow}
 
-
-class Model:
+class Model(Reader):
     """A trained network with its process: what the control mechanisms are handed.
 
     process: see minidiff.process.  unet, text: networks, moved to `device`; no text: None.
@@ -97,18 +93,6 @@ class Model:
 
         return predict
 
-    @torch.no_grad()
-    def encode(self, prompts):
-        """text (B, L, D) and text_mask (B, L) of B prompts; (None, None) for a network that reads none."""
-        if self.text is None:
-            if any(prompts):
-                raise ValueError(f"prompts are {prompts}: none expected, this network was trained without")
-            return None, None
-        known = list(dict.fromkeys(prompts))
-        text, text_mask = self.text(self.text.tokenize(known).to(self.device))
-        rows = torch.tensor([known.index(prompt) for prompt in prompts], device=self.device)
-        return text[rows], text_mask[rows]
-
     def check_extra(self, extra):
         """Raise ValueError unless the network has as many extra channels as a control mechanism gives it."""
         given, taken = 0 if extra is None else extra.shape[1], self.unet.config.extra_channels
@@ -116,16 +100,9 @@ class Model:
             found = f"these weights take {taken} extra channels, this control mechanism gives {given}"
             raise ValueError(f"{found}:\nits own weights expected, which it brings along if none are named")
 
-    def check_prompt(self, prompt):
-        """Raise ValueError if a prompt has words that the network never saw, with the nearest it knows."""
-        unknown = [] if self.text is None else self.text.unknown_words(prompt)
-        if unknown:
-            named = ", ".join(map(self.text.describe, unknown))
-            raise ValueError(f"the prompt has unknown words: {named}\nwords of Toytown's captions expected")
-
-    def level(self, t):
-        """What the network sees of the level t: a float32 fraction 0..1 of the whole."""
-        return torch.as_tensor(self.process.fraction(t), dtype=torch.float32)
+    def decode(self, x):
+        """The pictures of what was sampled: x itself, since here the process runs on pixels."""
+        return x
 
     def attention(self, adjust):
         """A context in which every attention layer of the U-Net asks `adjust`: see layers.adjusted."""
@@ -168,6 +145,10 @@ class LaMaModel:
         """
         return self.lama(image, edit_mask.expand(len(image), -1, -1, -1))
 
+    def decode(self, x):
+        """The pictures of what came out: x itself."""
+        return x
+
     def check_prompt(self, prompt):
         """Raise ValueError if there is a prompt: this network reads none."""
         if prompt:
@@ -178,46 +159,9 @@ class LaMaModel:
         return counted(self.lama)
 
 
-@contextmanager
-def counted(network):
-    """Count a network's calls: `with counted(network) as calls`, calls[0] grows by one a picture and pass."""
-    calls = [0]
-
-    def count(network, arguments, output):
-        calls[0] += len(output)
-
-    hook = network.register_forward_hook(count)
-    try:
-        yield calls
-    finally:
-        hook.remove()
-
-
 def load_model(name_or_path, device="auto"):
     """The model of weights, whatever its kind. Raises as Model.load."""
     _, entry = load_weights(name_or_path)
-    kind = LaMaModel if "lama" in entry["config"] else Model
+    kinds = {"lama": LaMaModel, "dit": LatentModel}
+    kind = next((kinds[network] for network in kinds if network in entry["config"]), Model)
     return kind.load(name_or_path, device)
-
-
-def process_from(config):
-    """The process of a checkpoint, from its name and settings: {"name": "ddpm-cosine", "T": 1000}, say."""
-    settings = dict(config)
-    name = settings.pop("name")
-    if name not in PROCESSES:
-        raise ValueError(f'process "{name}": one of {", ".join(PROCESSES)} expected')
-    return PROCESSES[name](**settings)
-
-
-def pick_device(name="auto"):
-    """The torch device for a name; "auto" takes CUDA or Apple's MPS where there is one.
-
-    Raises ValueError if it is not there.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind, present in there.items() if present))
-    if not there.get(str(name).split(":")[0]):
-        found = ", ".join(kind for kind, present in there.items() if present)
-        raise ValueError(f'device "{name}" is not there: auto, {found} expected')
-    return torch.device(name)

@@ -7,9 +7,11 @@ import torch
 
 from minidiff.checkpoint import load_weights, save_weights
 from minidiff.denoisers.controlnet import ControlledUNet
+from minidiff.denoisers.dit import DiT, DiTConfig
 from minidiff.denoisers.unet import UNet, UNetConfig
 from minidiff.editor import Editor
 from minidiff.encoders.text import TextConfig, TextEncoder
+from minidiff.encoders.vae import VAE, VAEConfig
 from minidiff.model import Model
 from minidiff.toytown import VOCABULARY
 
@@ -41,6 +43,23 @@ def tiny_control_weights(tiny_weights, tmp_path_factory):
     config = {"base": str(tiny_weights), "base_sha256": digest, "map_channels": 3}
     entry = {"config": config, "data": "town"}
     return save_weights("tiny-control", own, entry, tmp_path_factory.mktemp("control"))
+
+
+@pytest.fixture(scope="session")
+def tiny_latent_weights(tmp_path_factory):
+    """The path of weights of an untrained unified model, beside those of the VAE that it works with."""
+    torch.manual_seed(2)
+    folder = tmp_path_factory.mktemp("latent")
+    shape = VAEConfig(channels=16, encoder_blocks=0, decoder_blocks=1)
+    vae = save_weights("tiny-vae", VAE(shape).state_dict(), {"config": {"vae": asdict(shape)}}, folder)
+    dit = DiTConfig(dim=32, blocks=("double", "single"), condition_dim=32, text_dim=32)
+    text = TextConfig(VOCABULARY, "ABC123木林", dim=32, layers=1)
+    networks = torch.nn.ModuleDict({"dit": DiT(dit), "text": TextEncoder(text)})
+    for parameter in networks.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)          # also what starts at zero
+    config = {"dit": asdict(dit), "text": asdict(text), "process": {"name": "flow"}, "size": 32,
+              "vae": str(vae), "vae_sha256": load_weights(vae)[1]["sha256"]}
+    return save_weights("tiny-context", networks.state_dict(), {"config": config, "data": "town"}, folder)
 
 
 @pytest.fixture

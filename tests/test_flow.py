@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from minidiff.process.flow import Flow
+from minidiff.process.flow import Flow, shift_for, shifted
 
 
 def draw(*shape, seed=0):
@@ -71,8 +71,8 @@ def test_times_run_from_noise_to_data():
 def test_shift_is_kontexts_with_mu_its_logarithm():
     """2506.15742 writes exp(mu) / (exp(mu) + 1/t - 1); a shift above 1 lingers near the noise."""
     for mu in (-0.5, 0.5, 1.15):
-        for t, shifted in zip(FLOW.times(10)[:-1], FLOW.times(10, shift=math.exp(mu))[:-1]):
-            assert abs(shifted - math.exp(mu) / (math.exp(mu) + 1 / t - 1)) < 1e-10
+        for t, moved in zip(FLOW.times(10)[:-1], FLOW.times(10, shift=math.exp(mu))[:-1]):
+            assert abs(moved - math.exp(mu) / (math.exp(mu) + 1 / t - 1)) < 1e-10
     assert sorted(FLOW.times(10, shift=3.0))[5] == pytest.approx(0.75)
 
 
@@ -97,3 +97,21 @@ def test_bad_use_is_refused():
         with pytest.raises(ValueError) as error:
             call()
         assert words in str(error.value) and str(error.value).count("\n") < 2
+
+
+def test_the_shift_grows_with_the_tokens_as_flux_has_it():
+    """mu = .5 at 256 tokens, 1.15 at 4096, and exp(mu) / (exp(mu) + 1/t - 1) is the shifted time."""
+    assert abs(math.log(shift_for(256)) - 0.5) < 1e-12 and abs(math.log(shift_for(4096)) - 1.15) < 1e-12
+    assert abs(math.log(shift_for(2176)) - 0.825) < 1e-12       # half way
+    shift = shift_for(64)
+    assert 1.59 < shift < 1.60
+    for t in (0.01, 0.3, 0.99):
+        assert abs(shifted(t, shift) - shift / (shift + 1 / t - 1)) < 1e-12
+    levels = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
+    assert (shifted(levels, 3.0) - torch.tensor([0, 0.9 / 1.6, 1])).abs().max() < 1e-7
+    assert FLOW.times(4, shift) == [shifted(k / 4, shift) for k in (4, 3, 2, 1, 0)]
+    for tokens in (16, 64, 96, 256, 1024, 4096):                # no rounding leads beyond 1
+        times = FLOW.times(10, shift_for(tokens))
+        assert times[0] == 1 and times[-1] == 0 and times == sorted(times, reverse=True)
+    with pytest.raises(ValueError, match="tokens = 0: at least 1 expected"):
+        shift_for(0)

@@ -9,6 +9,7 @@ from minidiff.process.guidance import (
     drop_text_and_image,
     dual_cfg,
     guided,
+    norm_preserving,
     rescaled,
     rescaled_cfg,
 )
@@ -35,6 +36,20 @@ def test_dual_cfg_scales():
     assert (dual_cfg(none, image, both, 7, 7) - cfg(none, both, 7)).abs().max() < 1e-12
     by_weights = (1 - 1.5) * none + (1.5 - 7.5) * image + 7.5 * both
     assert (dual_cfg(none, image, both, 1.5, 7.5) - by_weights).abs().max() < 1e-10
+
+
+def test_norm_preserving_turns_each_cell_as_cfg_does_and_keeps_its_length():
+    uncond, cond = draw(0), draw(1)
+    for scale in (0.5, 1.5, 4.0, 20.0):
+        found, plain = norm_preserving(uncond, cond, scale), cfg(uncond, cond, scale)
+        for b, y, x in [(0, 0, 0), (1, 2, 3), (1, 3, 0)]:       # written out, for some of the cells
+            cell, told, turned = (picture[b, :, y, x] for picture in (found, cond, plain))
+            assert abs((cell @ cell).sqrt() - (told @ told).sqrt()) < 1e-12
+            assert (cell / (cell @ cell).sqrt() - turned / (turned @ turned).sqrt()).abs().max() < 1e-12
+        assert (found.square().sum(1) - cond.square().sum(1)).abs().max() < 1e-10
+    assert (norm_preserving(uncond, cond, 1) - cond).abs().max() < 1e-12
+    assert (plain.square().sum(1) - cond.square().sum(1)).abs().max() > 10
+    assert torch.equal(norm_preserving(cond, cond / 2, 2.0), torch.zeros_like(cond))         # g = 0: no way
 
 
 def test_rescaled_cfg_keeps_the_contrast_of_the_conditional_prediction():

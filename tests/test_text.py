@@ -49,6 +49,13 @@ def test_the_null_caption_is_one_start_token(encoder):
     assert (alone[0, 0] - text[0, 0]).abs().max() < 1e-5                        # padding is not looked at
 
 
+def test_where_nothing_was_said_no_token_is_real(encoder):
+    tokens = encoder.tokenize([None, "", "a car"])
+    text, text_mask = encoder(tokens)
+    assert text_mask.sum(1).tolist() == [0, 1, 3] and text.isfinite().all()
+    assert encoder.tokenize([None]).shape == (1, 1)
+
+
 def test_unknown_words_are_reported_with_what_is_near(encoder):
     found = encoder.unknown_words('A rde car and a zeppelin that says "Ab?"')
     assert found == ["rde", "zeppelin", '"b"', '"?"']

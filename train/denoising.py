@@ -7,11 +7,15 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
+from minidiff import toytown
 from minidiff.checkpoint import fill, load_weights, save_weights, write_atomically
 from minidiff.denoisers.unet import UNet
 from minidiff.encoders.text import TextEncoder
+from minidiff.measure import preservation, success
 from minidiff.model import Model
+from minidiff.process.flow import shifted
 from minidiff.process.sample import sample
 from train.config import command_line
 from train.place import Place
@@ -42,6 +46,25 @@ class TextToImage(nn.Module):
 def stratified_levels(n, T, generator):
     """n whole levels in 1..T, uniform, one in each n-th part of the range, which steadies the mean loss."""
     return (1 + T * (torch.arange(n) + torch.rand(n, generator=generator)) / n).long().clamp(max=T)
+
+
+def logit_normal_times(n, shift, generator):
+    """n times of a flow, most of them half way, in random order: sigmoid(z), z standard normal, then shifted.
+
+    The density of sigmoid(z) is eq. 19 of 2403.03206, with m = 0, s = 1.  One z in each n-th part of the
+    normal distribution, which steadies the mean loss.  shift: as in Flow.times.  Returns (n,) float64.
+    """
+    u = (torch.arange(n) + torch.rand(n, generator=generator, dtype=torch.float64)) / n
+    t = shifted(torch.special.ndtri(u).sigmoid(), shift)
+    return t[torch.randperm(n, generator=generator)]
+
+
+def emphasised(weight, region, emphasis):
+    """Weights of single pixels, or cells: those of the true region of change count `emphasis` times as much.
+
+    weight: (B,).  region: bool (B, 1, H, W).  Returns (B, 1, H, W).
+    """
+    return weight.view(-1, 1, 1, 1) * (1 + (emphasis - 1) * region)
 
 
 def snr_weight(process, t, limit):
@@ -79,6 +102,23 @@ def drawn(network, process, captions, like, generator, steps, scale=1.0, extra=N
     for state in sample(process, denoise, x, process.times(steps), generator):
         x = state.x
     return x
+
+
+def val_edits(size, kinds, n):
+    """The first n edits of these kinds in the val split."""
+    edits = toytown.load_split("val", size).edits
+    return edits[[i for i, kind in enumerate(edits.kind) if kind in kinds][:n]]
+
+
+def successes(edits, x):
+    """The share of edits that succeed, and the median dB kept by the local ones.
+
+    x: (n, 3, size, size), what an editor made of edits.source, on any device.
+    """
+    x = x.cpu().float()
+    answers = pad_sequence([edits.answers(i) for i in range(len(edits))], True, padding_value=torch.nan)
+    kept = preservation(edits.source, x, edits.region).psnr[~edits.is_global]
+    return {"success": success(x, answers, edits.region).double().mean().item(), "kept": kept.median().item()}
 
 
 def save_picture(rows, path):

@@ -13,12 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
-from minidiff import toytown
 from minidiff.denoisers.unet import UNetConfig
 from minidiff.encoders.text import TextConfig
-from minidiff.measure import preservation, success
 from minidiff.process.ddpm import DDPM
 from minidiff.process.guidance import drop_text_and_image
 from train.config import LoopConfig, from_command_line
@@ -27,11 +24,14 @@ from train.denoising import (
     T,
     TextToImage,
     drawn,
+    emphasised,
     export,
     save_picture,
     save_point,
     snr_weight,
     stratified_levels,
+    successes,
+    val_edits,
     warm_start,
 )
 from train.loop import generator_of, train
@@ -95,7 +95,9 @@ def main(config):
     def look(ema, step):
         path = Path(config.folder) / "samples" / f"{step:06d}.png"
         save_samples(ema, process, config.size, device, path)
-        save_point(path.with_suffix(".json"), {"step": step, **successes(ema, process, config.size, device)})
+        edits = val_edits(config.size, FOLLOWED, 64)
+        x = edited(ema, process, edits, device, steps=10)
+        save_point(path.with_suffix(".json"), {"step": step, **successes(edits, x)})
 
     state = train(network, make_batch, config, look)
     if config.export and state.done and Place.find(config.device).first:
@@ -103,34 +105,17 @@ def main(config):
     return state
 
 
-def emphasised(weight, region, emphasis):
-    """Weights of single pixels: those of the true region of change count `emphasis` times as much.
-
-    weight: (B,).  region: bool (B, 1, H, W).  Returns (B, 1, H, W).
-    """
-    return weight.view(-1, 1, 1, 1) * (1 + (emphasis - 1) * region)
-
-
 @torch.no_grad()
 def save_samples(network, process, size, device, path, n=16, steps=20):
     """Sources, edits by the network without guidance, and true targets, of val edits, as PNG."""
-    edits = toytown.load_split("val", size).edits
-    chosen = [i for i, kind in enumerate(edits.kind) if kind in MIX][:n]
-    batch, generator = edits[chosen].to(device), generator_of("samples")
-    x = drawn(network, process, batch.instruction, batch.source, generator, steps, extra=batch.source)
-    save_picture([batch.source, x, batch.target], path)
+    edits = val_edits(size, MIX, n)
+    save_picture([edits.source, edited(network, process, edits, device, steps), edits.target], path)
 
 
-@torch.no_grad()
-def successes(network, process, size, device, n=64, steps=10):
-    """The share of n val edits that succeed without guidance, and the median dB kept by the local ones."""
-    edits, generator = toytown.load_split("val", size).edits, generator_of("samples")
-    edits = edits[[i for i, kind in enumerate(edits.kind) if kind in FOLLOWED][:n]]
+def edited(network, process, edits, device, steps):
+    """What the network makes of edits, without guidance: (n, 3, size, size)."""
     source = edits.source.to(device)
-    x = drawn(network, process, edits.instruction, source, generator, steps, extra=source).cpu().float()
-    answers = pad_sequence([edits.answers(i) for i in range(len(edits))], True, padding_value=torch.nan)
-    kept = preservation(edits.source, x, edits.region).psnr[~edits.is_global]
-    return {"success": success(x, answers, edits.region).double().mean().item(), "kept": kept.median().item()}
+    return drawn(network, process, edits.instruction, source, generator_of("samples"), steps, extra=source)
 
 
 if __name__ == "__main__":

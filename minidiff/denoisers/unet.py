@@ -182,17 +182,22 @@ def check_inputs(config, x_t, level, text, text_mask, extra):
         wanted = f"(B, {channels}, H, W), H and W multiples of {multiple}"
         raise ValueError(f"x_t is {tuple(x_t.shape)}: {wanted} expected")
     batch = len(x_t)
-    if level.shape not in ((), (1,), (batch,)):
-        found = f"level is {tuple(level.shape)}, x_t has {batch} pictures"
-        raise ValueError(f"{found}: a scalar or ({batch},) expected")
-    if level.device.type == "cpu" and not ((level >= 0) & (level <= 1)).all():     # on a GPU: costs a wait
-        raise ValueError(f"level = {level.tolist()}: a fraction 0..1 of the whole expected, see fraction(t)")
+    check_level(level, batch)
     check_text(config.text_dim, batch, text, text_mask)
     wanted = (batch, config.extra_channels, *x_t.shape[2:]) if config.extra_channels else None
     came = None if extra is None else tuple(extra.shape)
     if came != wanted:
         because = f"since extra_channels = {config.extra_channels}"
         raise ValueError(f"extra is {came}: {wanted} expected, {because}")
+
+
+def check_level(level, batch):
+    """Raise ValueError unless the level is one, or one for each of a batch, and a fraction 0..1."""
+    if level.shape not in ((), (1,), (batch,)):
+        found = f"level is {tuple(level.shape)}, x_t has {batch} pictures"
+        raise ValueError(f"{found}: a scalar or ({batch},) expected")
+    if level.device.type == "cpu" and not ((level >= 0) & (level <= 1)).all():     # on a GPU: costs a wait
+        raise ValueError(f"level = {level.tolist()}: a fraction 0..1 of the whole expected, see fraction(t)")
 
 
 def check_text(text_dim, batch, text, text_mask):
@@ -203,6 +208,10 @@ def check_text(text_dim, batch, text, text_mask):
         raise ValueError(f'no text came: (B, L, {text_dim}) expected; without a caption, the encoding of ""')
     if text_dim and (text.ndim != 3 or len(text) != batch or text.shape[2] != text_dim):
         raise ValueError(f"text is {tuple(text.shape)}: ({batch}, L, {text_dim}) expected")
-    wanted = None if text is None else tuple(text.shape[:2])
-    if text_mask is not None and (text_mask.shape != wanted or text_mask.dtype != torch.bool):
-        raise ValueError(f"text_mask is {text_mask.dtype}, {tuple(text_mask.shape)}: bool, {wanted} expected")
+    check_mask("text_mask", text_mask, None if text is None else tuple(text.shape[:2]))
+
+
+def check_mask(name, mask, wanted):
+    """Raise ValueError unless a mask is bool, of the shape `wanted`; None = there is no mask."""
+    if mask is not None and (mask.shape != wanted or mask.dtype != torch.bool):
+        raise ValueError(f"{name} is {mask.dtype}, {tuple(mask.shape)}: bool, {wanted} expected")

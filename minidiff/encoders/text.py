@@ -69,20 +69,25 @@ class TextEncoder(nn.Module):
     def tokenize(self, texts):
         """The numbers of each text's tokens: a start token, then words and quoted characters, then padding.
 
-        texts: list of strings.  Returns (B, L) int64 on the CPU, L that of the longest.
+        texts: list of strings; for None, nothing was said, there is not even a start token.  Returns (B, L)
+        int64 on the CPU, L that of the longest.
         All unknown words become the same token, with a UserWarning that names them.
         Raises ValueError for a text that is too long or a quote without end.
         """
         if isinstance(texts, str):
             raise ValueError(f'texts is the string "{texts}": a list of strings expected')
-        unknown = sorted({piece for text in texts for piece in self.unknown_words(text)})
+        unknown = sorted({piece for text in texts for piece in self.unknown_words(text or "")})
         if unknown:
             warnings.warn("unknown: " + ", ".join(map(self.describe, unknown)), stacklevel=2)
-        rows = [torch.tensor([START, *(self.number(*piece) for piece in pieces(text))]) for text in texts]
+        rows = [torch.tensor(self.numbers(text)) for text in texts]
         for row, text in zip(rows, texts):
             if len(row) > self.config.length:
                 raise ValueError(f'"{text}" has {len(row)} tokens: at most {self.config.length} fit')
         return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)  # (B, L)
+
+    def numbers(self, text):
+        """The numbers of one text's tokens; padding alone where nothing was said."""
+        return [PAD] if text is None else [START, *(self.number(*piece) for piece in pieces(text))]
 
     def unknown_words(self, text):
         """Words and quoted characters of a text that the vocabulary lacks, in order, characters in quotes."""

@@ -1,6 +1,7 @@
 """Rectified flow: a straight line from data to noise, a = 1 - t, s = t. Liu et al., 2209.03003."""
 
 from dataclasses import dataclass
+from math import exp
 
 from minidiff.process.gaussian import Process, check_order, check_same_shape
 
@@ -18,12 +19,11 @@ class Flow(Process):
     def times(self, steps, shift=1.0):
         """steps + 1 levels from 1 to 0; shift > 1 spends more of them near the noise, as large pictures need.
 
-        t = shift k / (shift k + 1 - k), k even from 1 to 0: 2403.03206, eq. 23.  steps >= 1, shift > 0.
+        As `shifted` has it, of even levels from 1 to 0.  steps >= 1, shift > 0.
         """
         if steps < 1 or shift <= 0:
             raise ValueError(f"steps = {steps}, shift = {shift}: steps >= 1 and shift > 0 expected")
-        evenly = [k / steps for k in range(steps, -1, -1)]
-        return [shift * k / (shift * k + 1 - k) for k in evenly]
+        return [shifted(k / steps, shift) for k in range(steps, -1, -1)]
 
     def fraction(self, t):
         """The level as a fraction 0..1 of the whole: t itself."""
@@ -63,3 +63,20 @@ class Flow(Process):
         """
         check_same_shape(v=v, v_next=v_next)
         return self.euler_step(x_t, (v + v_next) / 2, t, t_next)
+
+
+def shifted(t, shift):
+    """Levels 0..1, float or tensor, moved towards the noise: shift t / (shift t + 1 - t). 2403.03206, eq. 23.
+    """
+    return shift * t / (shift * t + (1 - t))                   # so bracketed, 1 stays exactly 1
+
+
+def shift_for(tokens):
+    """The shift of Flow.times for a picture of so many tokens: the more, the longer it stays near the noise.
+
+    exp(mu), mu on the straight line through .5 at 256 tokens and 1.15 at 4096. So do FLUX.1 (its sampling.py)
+    and FLUX.1 Kontext (2506.15742). 64 tokens: 1.60.  Raises ValueError unless tokens >= 1.
+    """
+    if tokens < 1:
+        raise ValueError(f"tokens = {tokens}: at least 1 expected")
+    return exp(0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256))

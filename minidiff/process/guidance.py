@@ -42,6 +42,18 @@ def rescaled_cfg(uncond, cond, scale, rescale=0.7):
     return rescaled(cfg(uncond, cond, scale), cond, rescale)
 
 
+def norm_preserving(uncond, cond, scale):
+    """cfg, with every cell brought back to the length that it has in the conditional prediction.
+
+    g |cond| / |g|, g = cfg(uncond, cond, scale), |.| over the channels of a cell: guidance turns it, and does
+    not stretch it. As in Qwen-Image (2508.02324), whose code measures tokens, of 2 x 2 cells each.
+    uncond, cond: (B, C, H, W).  Where g is 0, so is the result.
+    """
+    guided = cfg(uncond, cond, scale)
+    lengths = [prediction.norm(dim=1, keepdim=True) for prediction in (cond, guided)]  # (B, 1, H, W) each
+    return guided * lengths[0] / lengths[1].clamp(min=torch.finfo(guided.dtype).tiny)
+
+
 def guided(predict, cond, uncond, scale):
     """A denoise callable that guides `predict` with cfg: both branches go to the network in one batch.
 

@@ -1,0 +1,56 @@
+"""Pictures as tokens: change a picture as an instruction says, or draw one. FLUX.1 Kontext, 2506.15742.
+
+The pictures to look at stand beside the noise in one sequence, clean at every step, each token with its place
+(i, h, w), i the number of its picture: what to keep is found by attention. So pictures may be several, of
+different sizes, or none at all: then the same network draws from words. The walk starts from pure noise, and
+nothing is held fast. There is no step of its own here: the control sits inside the network, in the tokens it
+sees (denoisers/dit.py), and the reverse process is the flow, by Euler's steps, in the latents of a VAE.
+"""
+
+from minidiff.control import register
+from minidiff.process.guidance import cfg, norm_preserving
+from minidiff.process.sample import normal_like, sample
+
+GUIDES = {"plain": cfg, "norm": norm_preserving}
+
+
+def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0, guidance="norm"):
+    """Walk from noise down to latents, yielding every State: `sample`, by Euler's steps.
+
+    model: a LatentModel.  prompts: B strings or None, as LatentModel.denoiser has them.  contexts: up to 3
+    latents, each (B, C, h, w), of any sizes.  noise: (B, C, h, w), its size is that of the result.
+    steps: levels to go down, more of them near the noise for larger pictures.  scale: guidance, 1 = off;
+    guidance: "plain" or "norm", which keeps lengths. Raises ValueError for another, and for what does not
+    fit.
+    """
+    if guidance not in GUIDES:
+        raise ValueError(f'guidance = "{guidance}": one of {", ".join(GUIDES)} expected')
+    denoise = model.denoiser(prompts, scale, contexts, noise.shape[2:], GUIDES[guidance])
+    return sample(model.process, denoise, noise, model.times(steps, noise), generator,
+                  model.process.euler_step)
+
+
+@register("edit", "context", weights="town-context", kind="latent denoiser")
+def context_edit(model, image, edit_mask, prompt, *, generator, others=(), steps=20, scale=1.5,
+                 guidance="norm"):
+    """Edit image as the prompt says, yielding every State, in latents; no prompt: no States, no change.
+
+    image: (B, 3, H, W), "image 1" of the prompt.  others: "image 2" and "image 3", (1 or B, 3, h, w) each, of
+    any size.  edit_mask: not looked at, an instruction edits everywhere.  The rest as in context_walk.
+    """
+    if not prompt.strip():
+        return iter([])
+    others = [other.to(image).expand(len(image), -1, -1, -1) for other in others]
+    contexts = [model.latents(picture) for picture in (image, *others)]
+    noise = normal_like(contexts[0], generator)
+    return context_walk(model, [prompt] * len(image), contexts, noise, generator, steps, scale, guidance)
+
+
+@register("generate", "context", weights="town-context", kind="latent denoiser")
+def context_generate(model, image, edit_mask, prompt, *, generator, steps=20, scale=2.0, guidance="norm"):
+    """Walk from pure noise down to pictures of the prompt, yielding every State, in latents.
+
+    image: only its shape counts, (B, 3, H, W).  prompt: "" = anything.  The rest as in context_walk.
+    """
+    noise = normal_like(model.latents(image), generator)
+    return context_walk(model, [prompt] * len(image), (), noise, generator, steps, scale, guidance)

@@ -1,0 +1,190 @@
+"""Pictures as tokens: the walk is plain sampling, several pictures, the editor's verbs, the command line."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from minidiff.cli import main
+from minidiff.control import controls
+from minidiff.control.context import GUIDES, context_edit, context_generate, context_walk
+from minidiff.editor import Editor, options_of
+from minidiff.images import ImageError, to_pil, to_uint8, to_x0
+from minidiff.latent import LatentModel
+from minidiff.process.sample import sample
+from minidiff.toytown import paint, scenes
+
+INSTRUCTION = "use the car of image 2"
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_latent_weights):
+    return LatentModel.load(tiny_latent_weights, "cpu")
+
+
+@pytest.fixture(scope="module")
+def street():
+    return to_x0(to_uint8(paint(scenes(3, seed=3), 32)))
+
+
+EVERYWHERE = torch.ones(1, 1, 32, 32, dtype=torch.bool)
+
+
+# The walk
+
+@pytest.mark.parametrize("guidance", GUIDES)
+def test_an_edit_is_sampling_by_euler_from_pure_noise(model, street, guidance):
+    """Every State is that of `sample`, and of the equation z + (t_next - t) v, written out."""
+    options = dict(others=[street[1:2]], steps=5, scale=2.0, guidance=guidance)
+    found = list(context_edit(model, street[:1], EVERYWHERE, INSTRUCTION, generator=seeded(), **options))
+    contexts = [model.latents(street[i : i + 1]) for i in range(2)]
+    denoise = model.denoiser([INSTRUCTION], 2.0, contexts, guide=GUIDES[guidance])
+    generator = seeded()
+    z = start = torch.randn(1, 8, 8, 8, generator=generator)
+    times = model.times(5, z)
+    walk = sample(model.process, denoise, start, times, generator, model.process.euler_step)
+    for state, same, t, t_next in zip(found, walk, times, times[1:], strict=False):
+        z = z + (t_next - t) * denoise(z, t)
+        assert state.t == t_next and torch.equal(state.x, same.x) and (state.x - z).abs().max() < 1e-5
+    assert len(found) == 5 and found[-1].t == 0
+
+
+def test_generation_is_the_same_walk_without_pictures(model):
+    blank = torch.zeros(2, 3, 32, 32)
+    found = list(context_generate(model, blank, EVERYWHERE, "a red house", generator=seeded(), steps=3))
+    noise = torch.randn(2, 8, 8, 8, generator=seeded())
+    walk = context_walk(model, ["a red house"] * 2, (), noise, seeded(), 3, 2.0)
+    assert torch.equal(found[-1].x, list(walk)[-1].x) and len(found) == 3
+
+
+def test_contexts_are_clean_at_every_step(model, street, monkeypatch):
+    """The pictures' keys and values that steps read are the same whatever the noise and the level."""
+    seen = []
+    hook = model.dit.register_forward_pre_hook(lambda _, given, named: seen.append(named["conditions"]),
+                                               with_kwargs=True)
+    for seed in (0, 1):
+        list(context_edit(model, street[:1], EVERYWHERE, INSTRUCTION, generator=seeded(seed), steps=3))
+    hook.remove()
+    assert len(seen) == 6
+    for conditions in seen[1:]:
+        for one, other in zip(conditions.memory, seen[0].memory, strict=True):
+            assert all(map(torch.equal, one, other))
+
+
+def test_which_picture_is_which_matters(model, street):
+    """Positions (i, h, w) differ in i: pictures 2 and 3 exchanged, or one shown twice, is another edit."""
+    first, second, third = street.split(1)
+
+    def edited(*others):
+        options = dict(generator=seeded(), others=others, steps=2)
+        return list(context_edit(model, first, EVERYWHERE, INSTRUCTION, **options))[-1].x
+
+    results = [edited(), edited(first), edited(second), edited(second, third), edited(third, second)]
+    assert all((one - other).abs().max() > 1e-4 for i, one in enumerate(results) for other in results[:i])
+    assert torch.equal(results[2], edited(second))
+
+
+def test_a_batch_agrees_with_single_pictures(model, street):
+    def edited(pictures, others, noise):
+        contexts = [model.latents(pictures), model.latents(others)]
+        *_, last = context_walk(model, [INSTRUCTION] * len(pictures), contexts, noise, seeded(), 3, 2.0)
+        return last.x
+
+    noise = torch.randn(2, 8, 8, 8, generator=seeded())
+    both = edited(street[:2], street[1:], noise)
+    for i in range(2):
+        alone = edited(street[i : i + 1], street[i + 1 : i + 2], noise[i : i + 1])
+        assert (both[i] - alone[0]).abs().max() < 1e-5
+
+
+def test_unknown_guidance_is_refused(model, street):
+    with pytest.raises(ValueError, match='guidance = "strong": one of plain, norm expected'):
+        context_generate(model, street[:1], EVERYWHERE, "", generator=seeded(), guidance="strong")
+
+
+# The editor
+
+def test_they_are_registered_with_their_weights_and_options():
+    for task, editor in (("edit", context_edit), ("generate", context_generate)):
+        assert controls(task)["context"] is editor
+        assert editor.weights == "town-context" and editor.kind == LatentModel.kind
+    assert list(options_of(context_edit)) == ["others", "steps", "scale", "guidance"]
+
+
+def test_the_verb_takes_one_picture_or_several_of_any_size(model, street):
+    editor, first = Editor(model), to_pil(street[:1])
+    second, wide = to_pil(street[1:2]), to_pil(street[2:]).resize((64, 40))
+    options = dict(steps=2, scale=2.0)
+    alone = editor.edit(first, INSTRUCTION, control="context", **options)
+    listed = editor.edit([first], INSTRUCTION, control="context", **options)
+    assert np.array_equal(alone.image, listed.image) and alone.network_calls == 2 + 2 * 2
+    results = [alone, editor.edit([first, second], INSTRUCTION, **options),
+               editor.edit([first, wide], INSTRUCTION, **options),
+               editor.edit([first, second, wide], INSTRUCTION, **options)]
+    assert all(result.image.size == (32, 32) for result in results)
+    pixels = [np.array(result.image) for result in results]
+    assert all(not np.array_equal(one, other) for i, one in enumerate(pixels) for other in pixels[:i])
+    assert editor.edit([wide, first], INSTRUCTION, **options).image.size == (64, 40)
+    assert 0 <= alone.measures["changed"] <= 1
+
+
+def test_the_picture_is_the_last_state_decoded(model, street):
+    edit = Editor(model).begin_edit(to_pil(street[:1]), INSTRUCTION, control="context", steps=3)
+    states = list(edit)
+    assert len(edit) == len(states) == 3
+    assert np.array_equal(edit.result().image, to_pil(model.decode(states[-1].x)))
+    again = Editor(model).edit(to_pil(street[:1]), INSTRUCTION, control="context", steps=3)
+    assert np.array_equal(again.image, edit.result().image)
+
+
+def test_no_words_return_the_picture_at_no_cost(model, street):
+    picture = to_pil(street[:1])
+    for nothing in ("", "  ", None):
+        result = Editor(model).edit([picture, picture], nothing, steps=2)
+        assert np.array_equal(result.image, picture) and result.network_calls == 0
+
+
+def test_pictures_drawn_from_words(model):
+    results = [Editor(model).generate(words, n=2, control="context", steps=2) for words in ("a house", "")]
+    assert [image.size for result in results for image in result.images] == [(32, 32)] * 4
+    assert [result.network_calls for result in results] == [2 * (2 + 2 * 2), 2 * (1 + 2)]  # "": no guidance
+    assert not np.array_equal(*results[0].images) and not np.array_equal(results[0].image, results[1].image)
+
+
+def test_wrong_pictures_and_other_controls_are_refused(model, street, tiny_editor):
+    picture = to_pil(street[:1])
+    for pictures in ([], [picture] * 4):
+        with pytest.raises(ImageError, match=f"{len(pictures)} pictures came: 1 to 3 expected"):
+            Editor(model).edit(pictures, INSTRUCTION)
+    with pytest.raises(ImageError, match="40 x 30"):
+        Editor(model).edit([picture, picture.resize((40, 30))], INSTRUCTION)
+    assert Editor(model).edit([picture, picture.resize((40, 30))], INSTRUCTION, steps=1, resize=True).image
+    with pytest.raises(ValueError, match="edit by sdedit has no option others"):
+        tiny_editor.edit([picture, picture], INSTRUCTION, control="sdedit")
+    with pytest.raises(ValueError, match="needs a latent denoiser, these weights are a denoiser"):
+        tiny_editor.edit(picture, INSTRUCTION, control="context")
+    with pytest.raises(ValueError, match="inpaint by repaint needs a denoiser"):
+        Editor(model).inpaint(picture, EVERYWHERE)
+
+
+# The command line
+
+def test_the_command_line_takes_other_pictures(model, street, tiny_latent_weights, tmp_path, capsys):
+    for i, picture in enumerate(street):
+        to_pil(picture).save(tmp_path / f"{i}.png")
+    first, second, third, out = (str(tmp_path / f"{name}.png") for name in (0, 1, 2, "out"))
+    common = ["--model", str(tiny_latent_weights), "--device", "cpu", "--steps", "2", "--guidance", "plain"]
+    options = dict(steps=2, guidance="plain", scale=1.5)
+    assert main(["edit", first, INSTRUCTION, out, "--with", second, "--with", third, *common]) == 0
+    expected = Editor(model).edit([first, second, third], INSTRUCTION, **options)
+    assert np.array_equal(Image.open(out), expected.image)
+    assert main(["edit", first, INSTRUCTION, out, "--control", "context", *common]) == 0
+    expected = Editor(model).edit(first, INSTRUCTION, control="context", **options)
+    assert np.array_equal(Image.open(out), expected.image)
+    assert main(["edit", first, INSTRUCTION, out, *["--with", second] * 3, *common]) == 1
+    assert "4 pictures came: 1 to 3 expected" in capsys.readouterr().err
+    assert main(["generate", out, "--control", "context", "--prompt", "a house", *common]) == 0

@@ -1,0 +1,257 @@
+"""train/flow.py and train/tasks.py: what a batch holds, the loss, the times, a training to its weights."""
+
+import json
+import math
+import os
+import signal
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from PIL import Image
+
+from minidiff import checkpoint
+from minidiff.checkpoint import load_state, load_weights
+from minidiff.denoisers.dit import DiT, DiTConfig
+from minidiff.editor import Editor
+from minidiff.encoders.text import TextConfig, TextEncoder
+from minidiff.encoders.vae import VAE, cells_of
+from minidiff.images import to_pil
+from minidiff.latent import LatentModel
+from minidiff.process.flow import Flow, shift_for, shifted
+from minidiff.toytown import KINDS, load_split
+from train import flow
+from train.config import configure
+from train.data import Town, TownEdits, on_device
+from train.denoising import logit_normal_times, successes, val_edits
+from train.loop import Now, generator_of
+from train.tasks import MIX, Tasks, counts
+
+NOW = Now(5, 0, 1.0)
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path, tiny_latent_weights):
+    """A config of two steps; networks and samples are small, data/ is temporary, but for the splits."""
+    load_split("val", 32)
+    monkeypatch.setattr(flow, "TextConfig", lambda *words, **_: TextConfig(*words, dim=32, layers=1))
+    monkeypatch.setattr(flow, "DiTConfig", lambda *shape: DiTConfig(*shape, condition_dim=32, text_dim=32))
+    monkeypatch.setattr(TownEdits, "PART", 8)
+    monkeypatch.setattr(flow.save_samples, "__defaults__", (2, 1))
+    monkeypatch.setattr(flow.figures, "__defaults__", (2, 1))
+    monkeypatch.setattr(flow, "save_weights", partial(checkpoint.save_weights, folder=tmp_path / "data"))
+    return flow.Config(folder=str(tmp_path / "run"), name="tiny", size=32, steps=2, batch=8, warmup=1,
+                       log_steps=1, device="cpu", bf16=False, dim=32, double=1, single=1, generation=0.25,
+                       reconstruction=0.25, fusion=0.25,
+                       vae=str(tiny_latent_weights.with_name("tiny-vae.safetensors")))
+
+
+@pytest.fixture
+def vae(quick):
+    return VAE.load(quick.vae)
+
+
+def begun(monkeypatch, config):
+    """(network, make_batch), as the script hands them to the loop."""
+    caught = []
+    with monkeypatch.context() as patched:
+        patched.setattr(flow, "train", lambda *given: caught.append(given) or _Unfinished)
+        flow.main(config)
+    (network, make_batch, *_), = caught
+    return network, make_batch
+
+
+class _Unfinished:
+    done = False
+
+
+# Tasks
+
+def test_each_task_shows_what_it_says(quick):
+    config = replace(quick, batch=16, drop=0.0)
+    fusion, single, drawn = Tasks(config, "cpu")(generator_of(0, 5, 0), NOW)
+    torch.rand(4, generator=(generator := generator_of(0, 5, 0)))           # which fusions go without words
+    (same, _), (x0, captions) = (Town(32, "cpu")(4, generator) for _ in range(2))
+    edits, fusions = TownEdits(MIX, 32, "cpu", 0)(4, NOW), TownEdits(("combine",), 32, "cpu", 0)(4, NOW)
+    assert [len(group.contexts) for group in (fusion, single, drawn)] == [2, 1, 0]
+    assert torch.equal(drawn.target, x0) and drawn.words == captions and not drawn.region.any()
+    assert single.words == [""] * 4 + list(edits.instruction) and fusion.words == list(fusions.instruction)
+    assert torch.equal(single.target, torch.cat([same, edits.target]))
+    assert torch.equal(single.contexts[0], torch.cat([same, edits.source]))
+    assert torch.equal(fusion.target, fusions.target) and torch.equal(fusion.contexts[0], fusions.source)
+    assert torch.equal(fusion.contexts[1], fusions.reference) and fusions.reference.any()
+    assert not single.region[:4].any() and torch.equal(single.region[4:], edits.region)
+    assert torch.equal(fusion.region, fusions.region) and set(fusions.kind) == {"combine"}
+
+
+def test_a_reconstruction_sees_its_own_source_and_is_always_told_to_change_nothing(quick):
+    config = replace(quick, drop=1.0)
+    fusion, single, drawn = Tasks(config, "cpu")(generator_of(0, 5, 0), NOW)
+    assert torch.equal(single.contexts[0][:2], single.target[:2])
+    assert single.words == ["", "", None, None] and fusion.words == drawn.words == [None, None]
+    assert not torch.equal(single.contexts[0][2:], single.target[2:])
+
+
+def test_shares():
+    assert counts(32, 0.2, 0.05, 0.1) == (6, 2, 3, 21) and counts(4, 0.5, 0.5, 0) == (2, 2, 0, 0)
+    for shares in ((0.5, 0.6, 0), (-0.1, 0.5, 0)):
+        with pytest.raises(ValueError, match="shares of the batch are"):
+            counts(10, *shares)
+
+
+@pytest.mark.parametrize(
+    "shares, sizes", [((1, 0, 0), [0]), ((0, 1, 0), [1]), ((0, 0, 1), [2]), ((0, 0, 0), [1])])
+def test_tasks_can_be_left_out(quick, shares, sizes):
+    names = ("generation", "reconstruction", "fusion")
+    groups = Tasks(replace(quick, **dict(zip(names, shares))), "cpu")(generator_of(0, 5, 0), NOW)
+    assert [len(group.contexts) for group in groups] == sizes and len(groups[0].words) == 8
+
+
+def test_kinds_are_all_those_with_a_truth():
+    assert {*MIX, "combine"} == set(KINDS)
+
+
+# Batches
+
+def test_a_batch_is_on_the_line_from_latents_to_noise_and_its_contexts_are_clean(quick, vae, monkeypatch):
+    network, make_batch = begun(monkeypatch, quick)
+    batch = make_batch(generator_of(0, 5, 0), NOW)
+    groups = Tasks(quick, "cpu")(generator := generator_of(0, 5, 0), NOW)
+    times = logit_normal_times(8, shift_for(16), generator)
+    noises = on_device(generator, "cpu")
+    start = 0
+    for made, group in zip(batch, groups, strict=True):
+        z_t, level, tokens, v, weight, contexts = made
+        z0, n = vae.latents(group.target), len(group.words)
+        noise = torch.randn(z0.shape, generator=noises)
+        t = times[start : (start := start + n)]
+        a = t.float().view(n, 1, 1, 1)
+        assert torch.equal(level, t.float()) and level.dtype == torch.float32
+        assert (z_t - ((1 - a) * z0 + a * noise)).abs().max() < 1e-5 and (v - (noise - z0)).abs().max() < 1e-5
+        assert torch.equal(tokens, network.text.tokenize(group.words))
+        for context, picture in zip(contexts, group.contexts, strict=True):
+            assert (context - vae.latents(picture)).abs().max() < 1e-5
+        assert torch.equal(weight, 1 + 4.0 * cells_of(group.region, 4)) and z_t.shape[2:] == (8, 8)
+        assert not any(tensor.requires_grad for tensor in (z_t, v, *contexts))
+    late = make_batch(generator_of(0, 5, 0), Now(5, 0, 0.0))
+    assert all((made[4] == 1).all() and torch.equal(made[0], then[0]) for made, then in zip(late, batch))
+    assert not torch.equal(make_batch(generator_of(0, 6, 0), Now(6, 0, 1.0))[0][0], batch[0][0])
+
+
+def test_times_are_logit_normal_shifted_stratified_and_in_random_order():
+    n, shift = 4000, 3.0
+    t = logit_normal_times(n, shift, generator_of("times"))
+    z = (t / shift / (1 - t + t / shift)).logit()              # what was shifted, undone
+    assert (shifted(z.sigmoid(), shift) - t).abs().max() < 1e-12
+    normal = torch.distributions.Normal(0.0, 1.0)
+    u = normal.cdf(z).sort().values
+    assert ((u * n).floor() - torch.arange(n)).abs().max() <= 1 # one in each part
+    s = z.sort().values                                         # and eq. 19 is the derivative of that cdf
+    middle = ((s[1:] + s[:-1]) / 2).sigmoid()
+    density = torch.exp(-middle.logit().square() / 2) / (math.sqrt(2 * math.pi) * middle * (1 - middle))
+    assert abs((density * s.sigmoid().diff()).sum() - 1) < 1e-3
+    order = torch.corrcoef(torch.stack([t, torch.arange(n).double()]))[0, 1]
+    assert abs(order) < 0.05
+    assert torch.equal(t, logit_normal_times(n, shift, generator_of("times")))
+
+
+# The loss
+
+def test_the_loss_is_the_weighted_error_of_the_velocity_group_by_group():
+    torch.manual_seed(0)
+    text = TextConfig(Town.words, Town.characters, dim=32, layers=1)
+    shape = DiTConfig(dim=32, blocks=("single",), condition_dim=32, text_dim=32)
+    network = flow.TokensToVelocity(shape, text)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    groups = []
+    for count, n in ((2, 1), (1, 3), (0, 2)):
+        z_t, v, *contexts = (torch.randn(n, 8, 4, 4) for _ in range(2 + count))
+        words = ["remove the tree", "", None][:n]
+        weight = torch.rand(n, 1, 4, 4)
+        groups.append((z_t, torch.rand(n), network.text.tokenize(words), v, weight, contexts))
+    losses, levels = network(*groups)
+    assert losses.shape == (6,) and torch.equal(levels, torch.cat([group[1] for group in groups]))
+    expected = []
+    for z_t, level, tokens, v, weight, contexts in groups:
+        for i in range(len(z_t)):
+            one = slice(i, i + 1)
+            told = network.text(tokens[one])
+            found = network.dit(z_t[one], level[one], *told, [context[one] for context in contexts])
+            expected.append(sum((weight[i, 0] * (found[0, c] - v[i, c]) ** 2).mean() for c in range(8)) / 8)
+    assert (losses - torch.stack(expected)).abs().max() < 1e-5
+
+
+# Trainings
+
+def test_a_training_ends_in_weights_that_draw_and_edit(quick, tmp_path):
+    state = flow.main(replace(quick, export=True))
+    path = tmp_path / "data" / "tiny.safetensors"
+    tensors, entry = load_weights(path)
+    assert entry["config"]["vae"] == quick.vae and entry["config"]["size"] == 32
+    assert entry["config"]["vae_sha256"] == load_weights(quick.vae)[1]["sha256"]
+    assert entry["steps"] == 2 and entry["command"].startswith("python -m train.flow --folder")
+    for name, value in state.ema.state_dict().items():
+        torch.testing.assert_close(tensors[name], value, atol=1e-3, rtol=1e-3)
+    assert all(weight.any() for weight in (state.network.dit.head.weight, state.network.text.token.weight))
+    found = json.loads((tmp_path / "run/samples/000002.json").read_text())
+    names = {"success", "kept", "text success", "text kept", "fusion success", "fusion kept"}
+    assert found.keys() == {"step", *names} and len(entry["curve"]) == 1
+    assert Image.open(tmp_path / "run/samples/000002.png").size == (2 * 32, 9 * 32)
+    assert len((tmp_path / "run/log.jsonl").read_text().splitlines()) == 2
+    editor, picture = Editor.load(path, device="cpu"), to_pil(val_edits(32, MIX, 1).source)
+    assert editor.model.dit.config == state.ema.dit.config
+    assert editor.edit([picture, picture], "use the style of image 2", steps=2).image.size == (32, 32)
+    assert editor.generate("a house", control="context", steps=2).image.size == (32, 32)
+
+
+def test_an_interrupted_training_resumes_to_the_same_bits(quick, tmp_path, monkeypatch):
+    whole, cut = (replace(quick, steps=4, folder=str(tmp_path / name)) for name in ("whole", "cut"))
+    flow.main(whole)
+    with monkeypatch.context() as patched:
+        patched.setattr(flow, "save_samples", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        stopped = flow.main(replace(cut, sample_minutes=0, export=True))
+    assert stopped.step == 2 and not (tmp_path / "data").exists()          # nothing unfinished is exported
+    assert flow.main(cut).step == 4
+    one, other = (load_state(tmp_path / name / "state.safetensors")[0] for name in ("whole", "cut"))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_vae_is_not_trained(quick, vae):
+    state = flow.main(quick)
+    assert not any("vae" in name for name, _ in state.network.named_parameters())
+    for name, value in VAE.load(quick.vae).state_dict().items():
+        assert torch.equal(value, vae.state_dict()[name])
+
+
+def test_edits_are_drawn_from_their_pictures(quick, vae, monkeypatch):
+    """With a velocity that leads straight to the first context, the edit is the round trip of its source."""
+    network = DiT(DiTConfig(dim=32, blocks=("single",), condition_dim=32, text_dim=32))
+    text = TextEncoder(TextConfig(Town.words, Town.characters, dim=32, layers=1))
+    model, edits = LatentModel(Flow(), network, text, vae, size=32), val_edits(32, ("combine",), 3)
+    seen = []
+
+    def denoiser(words, scale, contexts, *_):
+        seen.append((words, contexts))
+        return lambda z_t, t: (z_t - contexts[0]) / t
+
+    monkeypatch.setattr(model, "denoiser", denoiser)
+    x = flow.edited(model, edits, 4)
+    assert (x - vae.round_trip(edits.source)).abs().max() < 1e-4
+    (words, contexts), = seen
+    assert words == list(edits.instruction) and torch.equal(contexts[1], vae.latents(edits.reference))
+
+
+def test_successes_of_edits_that_are_true_or_undone():
+    edits = val_edits(32, ("recolour",), 4)
+    assert successes(edits, edits.target)["success"] == 1 and successes(edits, edits.target)["kept"] > 55
+    assert successes(edits, edits.source)["success"] == 0
+
+
+def test_presets_are_complete_and_options_are_checked():
+    for preset in flow.PRESETS:
+        config = configure(flow.Config, flow.PRESETS, preset)
+        assert 0 < config.minutes <= 120 and sum(counts(config.batch, config.generation, config.fusion)) > 0
+    with pytest.raises(ValueError, match="Config does not know colour"):
+        configure(flow.Config, flow.PRESETS, "cpu", colour="red")

@@ -1,0 +1,191 @@
+"""Train the unified model: one transformer in latents that draws, edits, and takes from a second picture.
+
+    python -m train.flow --preset cpu --folder runs/town-context --export
+    python -m train.flow --preset gpu --folder runs/town-context --export
+
+Flow matching, in the latents of a frozen VAE, town-vae, on the four tasks of train/tasks.py. The same command
+again resumes. The folder of the run gets its checkpoints, log.jsonl, samples/STEP.png, and samples/STEP.json:
+how many edits of the val split succeed, and how much they keep. These lines go into the manifest, as the
+curve of the training.
+"""
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from minidiff import toytown
+from minidiff.checkpoint import load_weights, save_weights
+from minidiff.control.context import context_walk
+from minidiff.denoisers.dit import DiT, DiTConfig
+from minidiff.encoders.text import TextConfig, TextEncoder
+from minidiff.encoders.vae import VAE, cells_of
+from minidiff.latent import LatentModel
+from minidiff.process.flow import Flow, shift_for
+from train.config import LoopConfig, from_command_line
+from train.data import Town, on_device
+from train.denoising import (
+    emphasised,
+    logit_normal_times,
+    made_by,
+    save_picture,
+    save_point,
+    successes,
+    val_edits,
+)
+from train.loop import generator_of, train
+from train.place import Place
+from train.tasks import MIX, Tasks
+
+FOLLOWED = {"": ("recolour", "remove", "season", "time"), "text ": ("text",), "fusion ": ("combine",)}
+
+
+@dataclass(frozen=True)
+class Config(LoopConfig):
+    """What to learn, in which latents, and where the result goes.
+
+    size: of the pictures.  vae: weights of the VAE.  patch, dim: of the transformer; double, single: how many
+    blocks of each kind.  generation, reconstruction, fusion: shares of a batch, the rest is editing.
+    emphasis: how much more a cell counts that truly changes, until the learning rate falls, and with it, to
+    1.  drop: share of captions and instructions that are not said.  export: write
+    data/weights/NAME.safetensors at the end.
+    """
+
+    name: str = "town-context"
+    size: int = 64
+    vae: str = "town-vae"
+    patch: int = 2
+    dim: int = 192
+    double: int = 2
+    single: int = 6
+    generation: float = 0.2
+    reconstruction: float = 0.05
+    fusion: float = 0.1
+    emphasis: float = 5.0
+    drop: float = 0.1
+    export: bool = False
+
+
+PRESETS = {
+    "cpu": dict(minutes=115, batch=32, dim=128, double=1, single=5, learning_rate=1e-3, decay=0.3),
+    "gpu": dict(minutes=9, batch=512, learning_rate=1e-3, decay=0.3, compile=True),
+}
+
+
+def main(config):
+    """Train, and return the training's State; with config.export the EMA weights go to data/weights."""
+    device = Place.find(config.device).device
+    process, vae, tasks = Flow(), VAE.load(config.vae, device), Tasks(config, device)
+    torch.manual_seed(config.seed)                              # the random start of the weights
+    blocks = ("double",) * config.double + ("single",) * config.single
+    shape = DiTConfig(vae.config.latent_channels, config.patch, config.dim, blocks)
+    network = TokensToVelocity(shape, TextConfig(Town.words, Town.characters, neighbours=True))
+    shift = shift_for((config.size // vae.config.factor // config.patch) ** 2)
+
+    def make_batch(generator, now):
+        groups = tasks(generator, now)
+        times = logit_normal_times(config.batch, shift, generator)
+        noise_of, emphasis = on_device(generator, device), 1 + (config.emphasis - 1) * now.falling
+        batch = []
+        for group, t in zip(groups, times.split([len(group.words) for group in groups]), strict=True):
+            z0, *contexts = encoded(vae, group.target, *group.contexts)
+            noise = torch.randn(z0.shape, device=device, generator=noise_of)
+            weight = emphasised(torch.ones(len(z0), device=device), cells_of(group.region, vae.config.factor),
+                                emphasis)
+            level, tokens = process.fraction(t).float().to(device), network.text.tokenize(group.words)
+            z_t, target = process.corrupt(z0, t, noise), process.target(z0, noise)
+            batch.append((z_t, level, tokens.to(device), target, weight, contexts))
+        return batch
+
+    def look(ema, step):
+        model = LatentModel(process, ema.dit, ema.text, vae, device, "town", config.size)
+        path = Path(config.folder) / "samples" / f"{step:06d}"
+        save_samples(model, path.with_suffix(".png"))
+        save_point(path.with_suffix(".json"), {"step": step, **figures(model)})
+
+    state = train(network, make_batch, config, look)
+    if config.export and state.done and Place.find(config.device).first:
+        export(state, config)
+    return state
+
+
+class TokensToVelocity(nn.Module):
+    """The two networks, dit and text, and their training loss."""
+
+    def __init__(self, dit, text):
+        super().__init__()
+        self.dit, self.text = DiT(dit), TextEncoder(text)
+
+    def forward(self, *groups):
+        """The losses of all groups, each as `loss` takes it: ((B,) losses, (B,) levels 0..1)."""
+        losses, levels = zip(*(self.loss(*group) for group in groups))
+        return torch.cat(losses), torch.cat(levels)
+
+    def loss(self, z_t, level, tokens, target, weight, contexts):
+        """weight |v_hat - v|^2, the mean over a picture's latents: ((n,) losses, (n,) levels).
+
+        The objective of rectified flow, 2209.03003, eq. 1.
+        z_t, target v: (n, C, h, w).  level: (n,).  tokens: (n, L).  weight: (n, 1, h, w).  contexts: as z_t.
+        """
+        prediction = self.dit(z_t, level, *self.text(tokens), contexts)
+        return (weight * (prediction.float() - target).square()).mean((1, 2, 3)), level
+
+
+def encoded(vae, *pictures):
+    """The latents of pictures, (n, 3, H, W) each, in one pass."""
+    return vae.latents(torch.cat(pictures)).chunk(len(pictures))
+
+
+def edited(model, edits, steps):
+    """What the model makes of edits, without guidance: (n, 3, size, size). All have an image 2, or none."""
+    pictures = [edits.source, *([edits.reference] if edits.has_reference.any() else [])]
+    contexts = [model.latents(picture.to(model.device)) for picture in pictures]
+    return drawn(model, edits.instruction, contexts, steps)
+
+
+def drawn(model, words, contexts, steps):
+    """Pictures by the model, without guidance, from pure noise: (n, 3, size, size)."""
+    channels, side = model.dit.config.channels, model.size // model.vae.config.factor
+    generator = generator_of("samples")
+    noise = torch.randn(len(words), channels, side, side, generator=generator).to(model.device)
+    *_, last = context_walk(model, list(words), contexts, noise, generator, steps)
+    return model.decode(last.x)
+
+
+def save_samples(model, path, n=8, steps=20):
+    """Write a PNG of val edits and fusions: sources, results, truths; then of captions: results, truths."""
+    edits, fusions = val_edits(model.size, MIX, n), val_edits(model.size, ("combine",), n)
+    val = toytown.load_split("val", model.size)
+    rows = [edits.source, edited(model, edits, steps), edits.target,
+            fusions.source, fusions.reference, edited(model, fusions, steps), fusions.target,
+            drawn(model, val.captions[:n], (), steps), toytown.paint(val.scenes[:n], model.size)]
+    save_picture(rows, path)
+
+
+def figures(model, n=64, steps=10):
+    """Success and kept dB over val edits: n of the common kinds, half as many of writing, and of fusion."""
+    found = {}
+    for name, kinds in FOLLOWED.items():
+        edits = val_edits(model.size, kinds, n if not name else n // 2)
+        values = successes(edits, edited(model, edits, steps))
+        found |= {name + key: value for key, value in values.items()}
+    return found
+
+
+def export(state, config):
+    """Write the EMA weights in half precision to data/weights, with what made them, and in which latents."""
+    _, vae = load_weights(config.vae)
+    shapes = {"dit": asdict(state.ema.dit.config), "text": asdict(state.ema.text.config)}
+    save_weights(config.name, state.ema.state_dict(), {
+        "config": {**shapes, "process": {"name": "flow"}, "size": config.size,
+                   "vae": config.vae, "vae_sha256": vae["sha256"]},
+        "data": "town", **made_by(state, "train.flow", config)})
+
+
+if __name__ == "__main__":
+    try:
+        main(from_command_line(Config, PRESETS, __doc__))
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))

@@ -1,0 +1,109 @@
+"""The four tasks that one network is trained on together, each with its own number of context pictures.
+
+generation       caption                              -> picture
+reconstruction   picture, ""                          -> the same picture
+editing          picture, instruction                 -> its true edit
+fusion           picture, second picture, instruction -> its true edit
+
+Those with equally many context pictures make a group. To pad all to two would be simpler, but costs half as
+much again in time, since attention to nothing is not free.
+"""
+
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from minidiff.process.guidance import drop_conditions
+from train.data import Town, TownEdits
+
+MIX = ("recolour", "remove", "season", "time", "style", "relational") + (
+    "recolour", "add", "replace", "move", "resize", "text") * 2  # each kind as often as it stands here
+
+
+class Group(NamedTuple):
+    """Examples that look at equally many pictures.
+
+    words: n strings, or None where nothing is said.  target: (n, 3, H, W), the picture to make.
+    region: bool (n, 1, H, W), where it differs from the first context.  contexts: (n, 3, H, W) each.
+    """
+
+    words: list
+    target: Tensor
+    region: Tensor
+    contexts: tuple = ()
+
+
+class Tasks:
+    """Draws batches: shares of them are fusion, reconstruction and generation, the rest is editing.
+
+    drop: share of captions and instructions that are not said, for guidance. Reconstruction keeps its empty
+    instruction: to be told to change nothing is not the same as to be told nothing.
+    """
+
+    def __init__(self, config, device):
+        self.counts = counts(config.batch, config.fusion, config.reconstruction, config.generation)
+        self.drop, self.town = config.drop, Town(config.size, device)
+        self.edits = TownEdits(MIX, config.size, device, config.seed)
+        self.fusions = TownEdits(("combine",), config.size, device, config.seed)
+
+    def __call__(self, generator, now):
+        """The groups of a pass, those with most context pictures first.  now: as in train.loop."""
+        tasks = self.fusion, self.reconstruction, self.generation, self.editing
+        groups = [task(n, generator, now) for task, n in zip(tasks, self.counts, strict=True) if n]
+        groups.sort(key=looks_at, reverse=True)
+        return [joined(same) for _, same in groupby(groups, looks_at)]
+
+    def generation(self, n, generator, now):
+        """Captions and their pictures."""
+        x0, captions = self.town(n, generator)
+        return Group(self.said(captions, generator), x0, nowhere(x0))
+
+    def reconstruction(self, n, generator, now):
+        """The same picture twice, and the instruction to change nothing."""
+        x0, _ = self.town(n, generator)
+        return Group([""] * n, x0, nowhere(x0), (x0,))
+
+    def editing(self, n, generator, now):
+        """Edits that speak of one picture."""
+        batch = self.edits(n, now)
+        return Group(self.said(batch.instruction, generator), batch.target, batch.region, (batch.source,))
+
+    def fusion(self, n, generator, now):
+        """Edits that take something from image 2."""
+        batch = self.fusions(n, now)
+        words, both = self.said(batch.instruction, generator), (batch.source, batch.reference)
+        return Group(words, batch.target, batch.region, both)
+
+    def said(self, words, generator):
+        """Words, but for the share that is dropped."""
+        return drop_conditions(words, self.drop, None, generator)
+
+
+def counts(n, *shares):
+    """How many of n examples each share is, rounded, and how many are left.
+
+    Raises ValueError if the shares are no shares, or more than all.
+    """
+    found = [round(share * n) for share in shares]
+    if min(shares) < 0 or sum(found) > n:
+        raise ValueError(f"shares of the batch are {shares}: 0 or more, and at most 1 together, expected")
+    return *found, n - sum(found)
+
+
+def nowhere(x0):
+    """A region without pixels: bool (n, 1, H, W)."""
+    return torch.zeros_like(x0[:, :1], dtype=torch.bool)
+
+
+def looks_at(group):
+    """How many pictures the examples of a group look at."""
+    return len(group.contexts)
+
+
+def joined(groups):
+    """Groups that look at equally many pictures, as one."""
+    words, target, region, contexts = zip(*groups)
+    contexts = tuple(torch.cat(pictures) for pictures in zip(*contexts, strict=True))
+    return Group(sum(words, []), torch.cat(target), torch.cat(region), contexts)
