@@ -8,6 +8,10 @@ from minidiff.process.guidance import cfg, drop_conditions, dual_cfg, guided, re
 from minidiff.denoisers.exact import FiniteSet, Gaussian
 from minidiff.control.repaint import repaint, repaint_path, repaint_step
 from minidiff.control.outpaint import outpaint_canvas, windowed
+from minidiff.control.inpaint import inpaint, inpaint_step, pin_x0
+from minidiff.control.instruct import instruct, instruct_step
+from minidiff.control.restart import ddim_invert, sdedit
+from minidiff.control.attention import prompt_to_prompt
 from minidiff.editor import Editor
 
 __all__ = [
@@ -15,5 +19,7 @@ __all__ = [
     "cfg", "dual_cfg", "rescaled_cfg", "guided", "drop_conditions",
     "FiniteSet", "Gaussian",
     "repaint", "repaint_path", "repaint_step", "outpaint_canvas", "windowed",
+    "inpaint", "inpaint_step", "pin_x0", "instruct", "instruct_step", "sdedit", "ddim_invert",
+    "prompt_to_prompt",
     "Editor",
 ]

@@ -18,7 +18,6 @@ Change a picture as an instruction says: add, remove, recolour, replace, move or
 season, the time of day or the style. Other controls read not an instruction but a caption of the result.
 
 example: minidiff edit street.png "make the car blue" blue.png
-         minidiff edit street.png "add the car of image 2 to image 1" both.png --with car.png
 """
 INPAINT = """\
 Fill a hole in a picture, and keep every other pixel exactly as it is.

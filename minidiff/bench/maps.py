@@ -4,7 +4,7 @@ No learned reader looks. The scene of the map and 16 others of the same caption 
 share of pictures that the scene of the map explains best. Colours do not count: each part of a scene, or the
 person alone for pose, is recoloured to fit. An editor that does not see the map is right once in 17, and a
 little more often where the caption names a place. "PSNR", against the scene, asks for its colours too. A call
-with a map costs two thirds more than one without. ± is half of a 95 % interval.
+with a map costs about twice one without. ± is half of a 95 % interval.
 """
 
 from functools import partial
