@@ -18,14 +18,14 @@ from minidiff.editor import Editor
 from minidiff.encoders.text import TextConfig
 from minidiff.images import to_pil
 from minidiff.process.ddpm import DDPM
-from minidiff.toytown import KINDS, load_split, paint, scenes
+from minidiff.toytown import KINDS, paint, scenes
 from train import data, inpaint, instruct
 from train.config import configure
 from train.data import Town, TownEdits
-from train.denoising import TextToImage, snr_weight, warm_start
+from train.denoising import TextToImage, emphasised, snr_weight, successes, val_edits, warm_start
 from train.holes import Holes, pool
 from train.inpaint import SORTS, of_the_hole
-from train.instruct import MIX, emphasised
+from train.instruct import FOLLOWED, MIX
 from train.loop import Now, falling, generator_of
 from train.state import part
 
@@ -52,7 +52,7 @@ def small(monkeypatch, tmp_path):
         monkeypatch.setattr(script, "TextConfig", partial(TextConfig, dim=32, layers=1))
         monkeypatch.setattr(script, "save_samples", partial(script.save_samples, n=2, steps=2))
         if script is instruct:
-            monkeypatch.setattr(script, "successes", partial(script.successes, n=3, steps=2))
+            monkeypatch.setattr(script, "val_edits", lambda size, kinds, n: val_edits(size, kinds, min(n, 3)))
     monkeypatch.setattr(TownEdits, "PART", 6)
     monkeypatch.setattr(checkpoint, "data_folder", lambda: tmp_path / "data")
     brief = dict(size=32, steps=2, batch=2, warmup=1, log_steps=1, device="cpu", bf16=False, init="")
@@ -267,20 +267,13 @@ def test_a_base_that_lacks_more_or_has_more_is_refused(base):
 
 
 def test_successes_are_told_as_the_table_of_edits_tells_them():
-    """By an oracle in place of the network: all succeed, everything is kept."""
-    edits = load_split("val", 32).edits
-    edits = edits[[i for i, kind in enumerate(edits.kind) if kind in instruct.FOLLOWED][:5]]
-    process = DDPM.cosine(1000)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(instruct, "drawn", lambda *arguments, **named: edits.target)
-        assert instruct.successes(None, process, 32, "cpu", n=5) == {"success": 1.0, "kept": 60.0}
-        patched.setattr(instruct, "drawn", lambda *arguments, **named: edits.source)
-        assert instruct.successes(None, process, 32, "cpu", n=5) == {"success": 0.0, "kept": 60.0}
-        patched.setattr(instruct, "drawn", lambda *arguments, **named: (edits.target + 0.05).clamp(-1, 1))
-        found = instruct.successes(None, process, 32, "cpu", n=5)
-    judgement = judged((edits.target + 0.05).clamp(-1, 1), edits)
-    assert found == {"success": judgement["success"].mean().item(),
-                     "kept": pytest.approx(judgement["kept"].nanmedian().item())}
+    edits = val_edits(32, FOLLOWED, 5)
+    assert successes(edits, edits.target) == {"success": 1.0, "kept": 60.0}
+    assert successes(edits, edits.source) == {"success": 0.0, "kept": 60.0}
+    paler = (edits.target + 0.05).clamp(-1, 1)
+    found, judgement = successes(edits, paler), judged(paler, edits)
+    assert found["success"] == judgement["success"].mean().item()
+    assert found["kept"] == pytest.approx(judgement["kept"].nanmedian().item())
 
 
 # Trainings
