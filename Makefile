@@ -16,7 +16,7 @@ demo: $(basic)
 	$(python) -m minidiff demo
 
 test: $(full)
-	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS) --dist worksteal
 
 lab: $(full)
 	$(python) -m jupyter lab notebooks
