@@ -80,7 +80,7 @@ class Editor:
         """`generate`, as an Edit to watch."""
         if n < 1:
             raise ValueError(f"n = {n}: 1 picture or more expected")
-        control = control or ("free" if map is None else "map")
+        control = control or (self._usual("free") if map is None else "map")
         side = self._model_for("generate", control).size
         height = width = side
         if map is not None:
@@ -116,9 +116,13 @@ class Editor:
         if not 1 <= len(images) <= MOST_IMAGES:
             raise ImageError(f"{len(images)} pictures came: 1 to {MOST_IMAGES} expected")
         x0, *others = (to_tensor(load_image(each, resize)) for each in images)
+        control = control or ("context" if others else self._usual("dual-cfg"))
+        if others and "others" not in options_of(find_control("edit", control)):
+            raise ValueError(f"{len(images)} pictures came: edit by {control} looks at 1")
+        if "others" in options:
+            raise ValueError("edit has no option others: the pictures, as a list, expected")
         if others:
             options["others"] = others
-        control = control or ("context" if others else "dual-cfg")
         self._warn_if_strange("edit", control, x0, torch.zeros_like(x0[:, :1], dtype=torch.bool))
         everywhere = torch.ones_like(x0[:, :1], dtype=torch.bool)
         return self._begin("edit", control, x0, everywhere, instruction, **options)
@@ -135,6 +139,10 @@ class Editor:
                 model.check_prompt(words)
         walk = partial(mechanism, prompt=prompt or "", **options)
         return Edit(model, to_uint8(x0), edit_mask, walk, seed, compare=task == "edit")
+
+    def _usual(self, control):
+        """The control mechanism to take where none is named: latent weights that were named have one."""
+        return "context" if self.model is not None and self.model.kind == "latent denoiser" else control
 
     def _model_for(self, task, control):
         """The weights that the editor was made with, or those that the control mechanism brings along."""

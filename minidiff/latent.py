@@ -67,7 +67,8 @@ class LatentModel(Reader):
         both go through the network in one batch. 1 = off.
         Raises ValueError for prompts that cannot be read, and contexts that do not fit.
         """
-        prompts = [prompt or None for prompt in prompts] if not contexts else list(prompts)
+        if not contexts:
+            prompts = [prompt if (prompt or "").strip() else None for prompt in prompts]
         silent = [None] * len(prompts)
         told = [prompts] if scale == 1 or prompts == silent else [silent, prompts]
         side = self.size // self.vae.config.factor

@@ -153,6 +153,16 @@ def test_pictures_drawn_from_words(model):
     assert [image.size for result in results for image in result.images] == [(32, 32)] * 4
     assert [result.network_calls for result in results] == [2 * (2 + 2 * 2), 2 * (1 + 2)]  # "": no guidance
     assert not np.array_equal(*results[0].images) and not np.array_equal(results[0].image, results[1].image)
+    for blank in (" ", None):
+        same = Editor(model).generate(blank, n=2, control="context", steps=2)
+        assert all(map(np.array_equal, same.images, results[1].images)) and same.network_calls == 2 * 3
+
+
+def test_weights_that_were_named_need_no_name_of_their_control(model, street):
+    for verb, given in (("edit", (to_pil(street[:1]), INSTRUCTION)), ("generate", ("a house",))):
+        run = getattr(Editor(model), verb)
+        plain, named = run(*given, steps=2), run(*given, steps=2, control="context")
+        assert np.array_equal(plain.image, named.image)
 
 
 def test_wrong_pictures_and_other_controls_are_refused(model, street, tiny_editor):
@@ -163,8 +173,10 @@ def test_wrong_pictures_and_other_controls_are_refused(model, street, tiny_edito
     with pytest.raises(ImageError, match="40 x 30"):
         Editor(model).edit([picture, picture.resize((40, 30))], INSTRUCTION)
     assert Editor(model).edit([picture, picture.resize((40, 30))], INSTRUCTION, steps=1, resize=True).image
-    with pytest.raises(ValueError, match="edit by sdedit has no option others"):
+    with pytest.raises(ValueError, match="2 pictures came: edit by sdedit looks at 1"):
         tiny_editor.edit([picture, picture], INSTRUCTION, control="sdedit")
+    with pytest.raises(ValueError, match="no option others: the pictures, as a list"):
+        Editor(model).edit(picture, INSTRUCTION, control="context", others=[picture])
     with pytest.raises(ValueError, match="needs a latent denoiser, these weights are a denoiser"):
         tiny_editor.edit(picture, INSTRUCTION, control="context")
     with pytest.raises(ValueError, match="inpaint by repaint needs a denoiser"):

@@ -177,6 +177,15 @@ def test_attention_sees_only_what_is_visible():
         assert attend(q.to(dtype), k.to(dtype), v.to(dtype), nothing).isfinite().all()
 
 
+def test_queries_that_take_turns_see_the_same(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 7, 32, generator=generator, dtype=torch.float64)
+    visible = torch.rand(2, 1, 1, 7, generator=generator) < 0.6
+    at_once = attend(q, k, v, visible)
+    monkeypatch.setattr("minidiff.denoisers.blocks.TURN", 3)     # 3, 3 and 1
+    assert (attend(q, k, v, visible) - at_once).abs().max() < 1e-12
+
+
 def test_queries_and_keys_have_one_length():
     x = heads(2, 3, 4, 32)
     result = RMSNorm(32).double()(100 * x)

@@ -98,6 +98,8 @@ def test_shares():
     for shares in ((0.5, 0.6, 0), (-0.1, 0.5, 0)):
         with pytest.raises(ValueError, match="shares of the batch are"):
             counts(10, *shares)
+    with pytest.raises(ValueError, match="the batch has 8: 0, or enough for one example"):
+        counts(8, 0.2, 0.05, 0.1)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ def main(config):
     """Train, and return the training's State; with config.export the EMA weights go to data/weights."""
     device = Place.find(config.device).device
     process, vae, tasks = Flow(), VAE.load(config.vae, device), Tasks(config, device)
+    _, latents_of = load_weights(config.vae)                    # now: its name may mean others at the end
     torch.manual_seed(config.seed)                              # the random start of the weights
     blocks = ("double",) * config.double + ("single",) * config.single
     shape = DiTConfig(vae.config.latent_channels, config.patch, config.dim, blocks)
@@ -107,7 +108,7 @@ def main(config):
 
     state = train(network, make_batch, config, look)
     if config.export and state.done and Place.find(config.device).first:
-        export(state, config)
+        export(state, config, latents_of["sha256"])
     return state
 
 
@@ -174,13 +175,12 @@ def figures(model, n=64, steps=10):
     return found
 
 
-def export(state, config):
+def export(state, config, vae_sha256):
     """Write the EMA weights in half precision to data/weights, with what made them, and in which latents."""
-    _, vae = load_weights(config.vae)
     shapes = {"dit": asdict(state.ema.dit.config), "text": asdict(state.ema.text.config)}
     save_weights(config.name, state.ema.state_dict(), {
         "config": {**shapes, "process": {"name": "flow"}, "size": config.size,
-                   "vae": config.vae, "vae_sha256": vae["sha256"]},
+                   "vae": config.vae, "vae_sha256": vae_sha256},
         "data": "town", **made_by(state, "train.flow", config)})
 
 

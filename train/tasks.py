@@ -84,11 +84,14 @@ class Tasks:
 def counts(n, *shares):
     """How many of n examples each share is, rounded, and how many are left.
 
-    Raises ValueError if the shares are no shares, or more than all.
+    Raises ValueError if the shares are no shares, more than all, or so small that nothing is left of one.
     """
     found = [round(share * n) for share in shares]
     if min(shares) < 0 or sum(found) > n:
         raise ValueError(f"shares of the batch are {shares}: 0 or more, and at most 1 together, expected")
+    if any(share and not count for share, count in zip(shares, found)):
+        found = f"shares of the batch are {shares}, the batch has {n}"
+        raise ValueError(f"{found}: 0, or enough for one example, expected")
     return *found, n - sum(found)
 
 

@@ -167,8 +167,9 @@ class DiT(nn.Module):
         return picture_positions(i, *(side // self.config.patch for side in size))
 
     def rotary(self, positions, like):
-        """The rotary table of positions, where and in the dtype in which the tokens `like` are."""
-        return rotary_table(positions, self.config.rotary).to(like.dtype).to(like.device)
+        """The rotary table of positions, where the tokens `like` are, and at least as exact as float32."""
+        exact = torch.promote_types(like.dtype, torch.float32)
+        return rotary_table(positions, self.config.rotary).to(exact).to(like.device)
 
     def condition(self, level, pooled):
         """What blocks are told: the level, and the mean of the text's tokens -> (B, condition_dim)."""
