@@ -6,7 +6,7 @@ import torch
 
 from minidiff.process.guidance import cfg, rescaled
 
-from .verdict import Case, judge
+from .verdict import Case, judge, normal
 
 
 def check_tokens_of(answer):
@@ -200,7 +200,3 @@ def check_rescale(answer):
         "must match the size":
             "a contrast a picture is (B,): with keepdim=True it is (B, 1, 1, 1), and fits the pictures.",
     }, praise="right. One number a picture; what guidance moved stays moved.")
-
-
-def normal(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

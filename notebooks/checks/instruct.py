@@ -4,7 +4,7 @@ import torch
 
 from minidiff.process.guidance import cfg, dual_cfg
 
-from .verdict import Case, judge
+from .verdict import Case, judge, normal
 
 
 def check_dropped(answer):
@@ -204,7 +204,3 @@ def check_pointed_at(answer):
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
-
-
-def normal(seed, *shape):
-    return torch.randn(*shape, generator=seeded(seed))

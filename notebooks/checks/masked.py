@@ -7,7 +7,8 @@ from minidiff.control.inpaint import hole_channels, pin_x0
 from minidiff.process.ddpm import DDPM
 from minidiff.process.flow import Flow
 
-from .verdict import Case, judge
+from .repaint import left_half
+from .verdict import Case, judge, normal
 
 
 def check_seen_channels(answer):
@@ -344,13 +345,3 @@ DRAWINGS = {
 def drawing(lines):
     """Lines of # and . as bool (1, 1, H, W)."""
     return torch.tensor([[each == "#" for each in line] for line in lines.split()])[None, None]
-
-
-def left_half():
-    edit_mask = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
-    edit_mask[..., :2] = True
-    return edit_mask
-
-
-def normal(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

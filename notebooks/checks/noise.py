@@ -6,7 +6,7 @@ from minidiff.denoisers.exact import Gaussian
 from minidiff.process.ddpm import DDPM
 from minidiff.process.flow import Flow
 
-from .verdict import Case, judge
+from .verdict import Case, judge, normal
 
 
 def check_corrupt(answer):
@@ -172,7 +172,3 @@ def check_walk_down(answer):
         "t_next < t expected":
             "time runs backwards: `times` goes from noise (high t) to data (0), so walk it in its order.",
     }, praise="right. Step, then loop: there is no mathematics in the loop.")
-
-
-def normal(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

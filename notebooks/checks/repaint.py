@@ -7,7 +7,7 @@ from minidiff.images import to_uint8
 from minidiff.process.ddpm import DDPM
 from minidiff.process.flow import Flow
 
-from .verdict import Case, judge
+from .verdict import Case, judge, normal
 
 
 def check_repaint_step(answer):
@@ -213,7 +213,3 @@ def left_half():
     edit_mask = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
     edit_mask[..., :2] = True
     return edit_mask
-
-
-def normal(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

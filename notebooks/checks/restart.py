@@ -9,7 +9,7 @@ from minidiff.control.restart import restart_times
 from minidiff.process.ddpm import DDPM
 from minidiff.process.flow import Flow
 
-from .verdict import Case, judge
+from .verdict import Case, judge, normal
 
 
 def check_levels_left(answer):
@@ -196,7 +196,3 @@ def check_align(answer):
         "the result is (5,) int64: (6,)": "the other way round: for each token of the *target*, its position "
                                           "in the source.",
     }, praise="right. What stayed keeps its look, wherever it has moved.")
-
-
-def normal(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

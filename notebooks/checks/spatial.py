@@ -4,7 +4,7 @@ import torch
 
 from minidiff.process.guidance import cfg
 
-from .verdict import Case, judge
+from .verdict import Case, judge, normal
 
 AT_HORIZON = 0.1                                                  # how near the ground is there
 
@@ -327,7 +327,3 @@ def box(top, bottom, left, right):
 def numbers(*rows):
     """Baselines: the lower edges of rows of 12, in shares of the height."""
     return torch.tensor(rows) / 12
-
-
-def normal(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

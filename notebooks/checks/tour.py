@@ -4,7 +4,7 @@ import torch
 
 from minidiff.measure import preservation
 
-from .verdict import Case, judge
+from .verdict import Case, judge, normal
 
 
 def check_hold(answer):
@@ -93,7 +93,3 @@ def two_masks():
     edit_mask[0, ..., :2] = True
     edit_mask[1, :, :1] = True
     return edit_mask
-
-
-def normal(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

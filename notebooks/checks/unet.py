@@ -7,7 +7,7 @@ import torch
 from minidiff.process.ddpm import DDPM
 from minidiff.process.flow import Flow
 
-from .verdict import Case, judge
+from .verdict import Case, judge, normal
 
 
 def check_level_waves(answer):
@@ -196,7 +196,3 @@ def check_follow(answer):
         (moving(warm, add=lambda mean, weights, d: weights),
          "it returns the weights: the mean keeps the share d of itself."),
     ], praise="right. The first step takes nine tenths of the weights, late ones a thousandth.")
-
-
-def normal(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

@@ -174,3 +174,8 @@ def shortened(values):
 def copied(arguments):
     """The arguments, every tensor cloned, so that an answer which changes them harms nobody."""
     return tuple(each.clone() if isinstance(each, torch.Tensor) else each for each in arguments)
+
+
+def normal(seed, *shape):
+    """Standard normal noise, the same for the same seed: what cases are made of."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
