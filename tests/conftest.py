@@ -50,9 +50,9 @@ def tiny_latent_weights(tmp_path_factory):
     """The path of weights of an untrained unified model, beside those of the VAE that it works with."""
     torch.manual_seed(2)
     folder = tmp_path_factory.mktemp("latent")
-    shape = VAEConfig(channels=16, encoder_blocks=0, decoder_blocks=1)
+    shape = VAEConfig(8, channels=16, encoder_blocks=0, decoder_blocks=1)
     vae = save_weights("tiny-vae", VAE(shape).state_dict(), {"config": {"vae": asdict(shape)}}, folder)
-    dit = DiTConfig(dim=32, blocks=("double", "single"), condition_dim=32, text_dim=32)
+    dit = DiTConfig(8, dim=32, blocks=("double", "single"), condition_dim=32, text_dim=32)
     text = TextConfig(VOCABULARY, "ABC123木林", dim=32, layers=1)
     networks = torch.nn.ModuleDict({"dit": DiT(dit), "text": TextEncoder(text)})
     for parameter in networks.parameters():

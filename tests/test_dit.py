@@ -386,7 +386,7 @@ def test_the_shipped_size():
     count = sum(p.numel() for p in [*net.parameters(), *encoder.parameters()])
     assert 5_500_000 < count < (12 * 2**20 - 2**17) / 2
     text, text_mask = encoder(encoder.tokenize(["a red car", ""]))
-    x_t = torch.randn(2, 8, 16, 16)
+    x_t = torch.randn(2, 16, 16, 16)
     assert net(x_t, 0.5, text, text_mask, [x_t]).shape == x_t.shape
 
 

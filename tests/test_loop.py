@@ -97,7 +97,7 @@ def fork_training(folder):
     if child == 0:
         status = 1
         try:
-            tiny_training(folder, steps=12, save_minutes=0)
+            tiny_training(folder, steps=12, save_minutes=0, muon="net")  # and AdamW
             status = 0
         finally:
             os._exit(status)

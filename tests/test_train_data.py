@@ -9,7 +9,7 @@ from PIL import Image
 
 from minidiff.encoders.text import TextConfig, TextEncoder
 from train import data
-from train.data import Town, TownEdits, draw_seed, on_device, source
+from train.data import Again, Town, TownEdits, draw_seed, on_device, source
 from train.instruct import MIX
 from train.loop import Now
 
@@ -174,3 +174,33 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
     refused(r"no PNG, JPEG or WebP in it\ntown, mnist, cifar10 or", str(tmp_path), 32, "cpu")
     (tmp_path / "broken.png").write_bytes(b"no picture")
     refused("broken.png", str(tmp_path), 32, "cpu")
+
+
+def counting(made):
+    def make(generator, now):
+        made.append(now)
+        return torch.rand(3, generator=generator), now
+
+    return make
+
+
+def test_batches_that_come_again_are_made_once_and_the_same_after_a_break():
+    made = []
+    again = Again(counting(made), distinct=3, seed=0)
+    first = [again(None, Now(step, 0, 1.0))[0] for step in range(7)]
+    assert [now.step for now in made] == [0, 1, 2]
+    assert torch.equal(first[1], first[4]) and torch.equal(first[0], first[6])
+    assert not any(torch.equal(first[0], other) for other in first[1:3])
+    resumed = Again(counting([]), distinct=3, seed=0)
+    assert torch.equal(resumed(None, Now(5, 0, 0.3))[0], first[2])
+    assert not torch.equal(again(None, Now(0, 1, 1.0))[0], first[0])              # another pass of the step
+    assert not torch.equal(Again(counting([]), 3, seed=1)(None, Now(0, 0, 1.0))[0], first[0])
+
+
+def test_without_a_number_no_batch_comes_again_and_none_is_kept():
+    made = []
+    again = Again(counting(made), distinct=0, seed=0)
+    for step in (0, 7, 0):
+        found, now = again(seeded(step), Now(step, 0, 1.0))
+        assert torch.equal(found, torch.rand(3, generator=seeded(step))) and now.step == step
+    assert len(made) == 3 and not again.made

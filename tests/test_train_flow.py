@@ -163,7 +163,7 @@ def test_times_are_logit_normal_shifted_stratified_and_in_random_order():
 def test_the_loss_is_the_weighted_error_of_the_velocity_group_by_group():
     torch.manual_seed(0)
     text = TextConfig(Town.words, Town.characters, dim=32, layers=1)
-    shape = DiTConfig(dim=32, blocks=("single",), condition_dim=32, text_dim=32)
+    shape = DiTConfig(8, dim=32, blocks=("single",), condition_dim=32, text_dim=32)
     network = flow.TokensToVelocity(shape, text)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
@@ -229,7 +229,7 @@ def test_the_vae_is_not_trained(quick, vae):
 
 def test_edits_are_drawn_from_their_pictures(quick, vae, monkeypatch):
     """With a velocity that leads straight to the first context, the edit is the round trip of its source."""
-    network = DiT(DiTConfig(dim=32, blocks=("single",), condition_dim=32, text_dim=32))
+    network = DiT(DiTConfig(8, dim=32, blocks=("single",), condition_dim=32, text_dim=32))
     text = TextEncoder(TextConfig(Town.words, Town.characters, dim=32, layers=1))
     model, edits = LatentModel(Flow(), network, text, vae, size=32), val_edits(32, ("combine",), 3)
     seen = []

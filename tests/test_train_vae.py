@@ -68,7 +68,7 @@ def test_signs_count_more_until_the_learning_rate_falls(quick, monkeypatch):
     shown = toytown.masks(scenes)[:, 4:]
     assert 0 < scenes.sign.sum() < 8 and torch.equal(weight, 1 + 2 * shown)
     assert torch.equal(batch(0.25)[1], 1 + 0.5 * shown) and torch.equal(batch(0)[1], torch.ones_like(shown))
-    assert noise.shape == (8, 8, 16, 16) and abs(noise.std() - 1) < 0.02
+    assert noise.shape == (8, 16, 16, 16) and abs(noise.std() - 1) < 0.02
     assert all(torch.equal(one, other) for one, other in zip(batch(1), batch(1), strict=True))
     assert not any(torch.equal(one, other) for one, other in zip(batch(1)[::2], batch(1, seed=1)[::2]))
 
@@ -92,7 +92,7 @@ def test_exported_latents_are_normalised_on_training_pictures(quick):
     x0, _ = vae.pictures(8, 32, "cpu", vae.generator_of(0, "normalise"))
     z = VAE.load("tiny").latents(x0)
     assert z.mean((0, 2, 3)).abs().max() < 0.02 and (z.std((0, 2, 3)) - 1).abs().max() < 0.02
-    assert state.network.vae.scale.tolist() == [1] * 8          # what goes on training is not touched
+    assert state.network.vae.scale.tolist() == [1] * 16         # what goes on training is not touched
 
 
 def test_an_interrupted_training_resumes_to_the_same_bits(quick, tmp_path, monkeypatch):

@@ -192,7 +192,7 @@ def test_gradients_reach_every_parameter(pictures):
 
 def test_it_learns_to_bring_pictures_back(pictures):
     torch.manual_seed(0)
-    vae, x0 = VAE(VAEConfig(channels=32)), pictures.float()
+    vae, x0 = VAE(VAEConfig(8, channels=32)), pictures.float()
     optimizer = torch.optim.Adam(vae.parameters(), lr=4e-3)
     for step in range(80):
         optimizer.zero_grad()

@@ -12,6 +12,8 @@ class LoopConfig:
     folder: of the run, for checkpoints, log and samples.  steps = 0 means: as many as fit in `minutes`.
     batch: pictures in one pass of one process; a step averages the gradient over `accumulate` passes of each
     process.  warmup: steps in which the learning rate rises; decay: share of the steps in which it falls.
+    muon: part of the names of those matrices that Muon moves, the rest is AdamW's; "" = all AdamW.
+    distinct: batches that differ, before they come again with other noise, where a script says so; 0 = all.
     clip: longest gradient.  ema: share of the weights' running mean that survives a step.
     """
 
@@ -25,6 +27,8 @@ class LoopConfig:
     warmup: int = 200
     decay: float = 0.2
     weight_decay: float = 0.01
+    muon: str = ""
+    distinct: int = 0
     clip: float = 1.0
     ema: float = 0.999
     device: str = "auto"

@@ -59,6 +59,28 @@ class TownEdits:
         return self.drawn[wanted][place * n : (place + 1) * n]
 
 
+class Again:
+    """Batches that are made once and come again every `distinct` steps: for what is slow to make.
+
+    make: (CPU generator, Now) -> anything, as train.loop's make_batch.  distinct: 0 = none comes again, and
+    none is kept. A training that resumes makes the same ones, when they are asked for.
+    """
+
+    def __init__(self, make, distinct, seed):
+        self.make, self.distinct, self.seed = make, distinct, seed
+        self.made = {}
+
+    def __call__(self, generator, now):
+        """The batch of a pass of a step."""
+        if not self.distinct:
+            return self.make(generator, now)
+        now = now._replace(step=now.step % self.distinct)
+        wanted = now.step, now.number
+        if wanted not in self.made:
+            self.made[wanted] = self.make(generator_of(self.seed, "again", *wanted), now)
+        return self.made[wanted]
+
+
 class Pictures:
     """A fixed set of pictures with captions, kept as bytes; every batch draws from it, with replacement.
 

@@ -25,7 +25,7 @@ from minidiff.encoders.vae import VAE, cells_of
 from minidiff.latent import LatentModel
 from minidiff.process.flow import Flow, shift_for
 from train.config import LoopConfig, from_command_line
-from train.data import Town, on_device
+from train.data import Again, Town, on_device
 from train.denoising import (
     emphasised,
     logit_normal_times,
@@ -69,8 +69,9 @@ class Config(LoopConfig):
 
 
 PRESETS = {
-    "cpu": dict(minutes=115, batch=32, dim=128, double=1, single=5, learning_rate=1e-3, decay=0.3),
-    "gpu": dict(minutes=9, batch=512, learning_rate=1e-3, decay=0.3, compile=True),
+    "cpu": dict(minutes=100, batch=32, dim=128, double=1, single=5, learning_rate=2e-3, decay=0.4,
+                muon="blocks", distinct=2000),
+    "gpu": dict(minutes=9, batch=512, learning_rate=2e-3, decay=0.4, muon="blocks", compile=True),
 }
 
 
@@ -85,19 +86,29 @@ def main(config):
     network = TokensToVelocity(shape, TextConfig(Town.words, Town.characters, neighbours=True))
     shift = shift_for((config.size // vae.config.factor // config.patch) ** 2)
 
+    def latents(generator, now):
+        """The groups of a pass as latents: [(tokens, z0, contexts, changing cells), ...]"""
+        found = []
+        for group in tasks(generator, now):
+            z0, *contexts = encoded(vae, group.target, *group.contexts)
+            tokens = network.text.tokenize(group.words).to(device)
+            found.append((tokens, z0, contexts, cells_of(group.region, vae.config.factor)))
+        return found
+
+    again = Again(latents, config.distinct, config.seed)
+
     def make_batch(generator, now):
-        groups = tasks(generator, now)
+        groups = again(generator, now)
         times = logit_normal_times(config.batch, shift, generator)
         noise_of, emphasis = on_device(generator, device), 1 + (config.emphasis - 1) * now.falling
         batch = []
-        for group, t in zip(groups, times.split([len(group.words) for group in groups]), strict=True):
-            z0, *contexts = encoded(vae, group.target, *group.contexts)
+        for group, t in zip(groups, times.split([len(tokens) for tokens, *_ in groups]), strict=True):
+            tokens, z0, contexts, changing = group
             noise = torch.randn(z0.shape, device=device, generator=noise_of)
-            weight = emphasised(torch.ones(len(z0), device=device), cells_of(group.region, vae.config.factor),
-                                emphasis)
-            level, tokens = process.fraction(t).float().to(device), network.text.tokenize(group.words)
+            weight = emphasised(torch.ones(len(z0), device=device), changing, emphasis)
+            level = process.fraction(t).float().to(device)
             z_t, target = process.corrupt(z0, t, noise), process.target(z0, noise)
-            batch.append((z_t, level, tokens.to(device), target, weight, contexts))
+            batch.append((z_t, level, tokens, target, weight, contexts))
         return batch
 
     def look(ema, step):

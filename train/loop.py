@@ -79,8 +79,9 @@ def train(network, make_batch, config, sample=None):
 
 def one_step(parallel, state, make_batch, config, place):
     """One update of the weights and of their running mean: (losses, levels, gradient norm), for the log."""
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(state.step, state.steps, config)
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(state.step, state.steps, config)
     passes, falls = [], falling(state.step, state.steps, config.decay)
     for i in range(config.accumulate):
         number = place.rank * config.accumulate + i
@@ -92,8 +93,9 @@ def one_step(parallel, state, make_batch, config, place):
             (losses.mean() / config.accumulate).backward()
         passes.append((losses.detach(), levels))
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
-    state.optimizer.step()
-    state.optimizer.zero_grad()
+    for optimizer in state.optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
     state.follow()
     state.step += 1
     losses, levels = (torch.cat(column) for column in zip(*passes, strict=True))

@@ -9,9 +9,10 @@ import torch
 
 from minidiff.checkpoint import CheckpointError, fill, load_state, save_state
 from train.config import FREE
+from train.muon import Muon, split_parameters
 
 LAST, PREVIOUS = "state.safetensors", "state-previous.safetensors"
-MEMORY = ("exp_avg", "exp_avg_sq")                              # running means of the gradient and its square
+MEMORY = ("exp_avg", "exp_avg_sq", "momentum")                  # AdamW's two running means, and Muon's one
 
 
 class State:
@@ -23,9 +24,11 @@ class State:
     def __init__(self, network, config):
         self.network, self.config = network, config
         self.ema = copy.deepcopy(network).eval().requires_grad_(False)
-        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=config.weight_decay,
-                                           betas=(0.9, 0.99), fused=True)
+        matrices, others = split_parameters(network, config.muon)
+        self.optimizers = [torch.optim.AdamW(others, lr=0.0, weight_decay=config.weight_decay,
+                                             betas=(0.9, 0.99), fused=True)]
+        if matrices:
+            self.optimizers.append(Muon(matrices, weight_decay=config.weight_decay))
         self.step, self.steps, self.seconds = 0, config.steps, 0.0
 
     @property
@@ -75,8 +78,9 @@ class State:
         found = {f"weights.{name}": tensor for name, tensor in self.network.state_dict().items()}
         found |= {f"ema.{name}": tensor for name, tensor in self.ema.state_dict().items()}
         for name, parameter in self.network.named_parameters():
-            memory = self.optimizer.state.get(parameter, {})    # empty where training is frozen
-            found |= {f"optimizer.{key}.{name}": memory[key] for key in MEMORY if key in memory}
+            for optimizer in self.optimizers:
+                memory = optimizer.state.get(parameter, {})     # empty where training is frozen
+                found |= {f"optimizer.{key}.{name}": memory[key] for key in MEMORY if key in memory}
         return found
 
     def restore(self, path, tensors, step):
@@ -84,11 +88,15 @@ class State:
         fill(self.network, part(tensors, "weights."), path)
         fill(self.ema, part(tensors, "ema."), path)
         memory = {key: part(tensors, f"optimizer.{key}.") for key in MEMORY}
-        for name, parameter in self.network.named_parameters():
-            if name in memory[MEMORY[0]]:
-                self.optimizer.state[parameter] = {
-                    "step": torch.tensor(float(step), device=parameter.device),
-                    **{key: torch.empty_like(parameter.detach()).copy_(memory[key][name]) for key in MEMORY}}
+        known = dict(self.network.named_parameters())
+        for optimizer in self.optimizers:
+            mine = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+            for name, parameter in known.items():
+                kept = {key: memory[key][name] for key in MEMORY if name in memory[key]}
+                if kept and id(parameter) in mine:
+                    optimizer.state[parameter] = {
+                        "step": torch.tensor(float(step), device=parameter.device),
+                        **{key: torch.empty_like(parameter.detach()).copy_(kept[key]) for key in kept}}
 
 
 def part(tensors, prefix):

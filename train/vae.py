@@ -1,4 +1,4 @@
-"""Train the VAE: pictures of Toytown to latents of a sixth of their numbers, and back.
+"""Train the VAE: pictures of Toytown to latents of a third of their numbers, and back.
 
     python -m train.vae --preset cpu --folder runs/town-vae --export
     python -m train.vae --preset gpu --folder runs/town-vae --export
@@ -20,7 +20,7 @@ from minidiff.checkpoint import save_weights
 from minidiff.encoders.vae import VAE, VAEConfig, codec_floor, kl_divergence
 from minidiff.toytown.paint import paint_with_masks
 from train.config import LoopConfig, from_command_line
-from train.data import draw_seed
+from train.data import Again, draw_seed
 from train.denoising import made_by, save_picture, save_point
 from train.loop import generator_of, train
 from train.place import Place
@@ -40,7 +40,7 @@ class Config(LoopConfig):
 
     name: str = "town-vae"
     size: int = 64
-    latent_channels: int = 8
+    latent_channels: int = 16
     channels: int = 128
     decoder_blocks: int = 2
     kl: float = 1e-4
@@ -49,8 +49,8 @@ class Config(LoopConfig):
 
 
 PRESETS = {
-    "cpu": dict(minutes=22, batch=32, learning_rate=2e-3, ema=0.999, decay=0.5),
-    "gpu": dict(minutes=8, batch=256, learning_rate=2e-3, ema=0.999, decay=0.5),
+    "cpu": dict(minutes=24, batch=32, learning_rate=2e-3, decay=0.5, muon="conv", distinct=512),
+    "gpu": dict(minutes=8, batch=256, learning_rate=2e-3, decay=0.5, muon="conv", distinct=256),
 }
 
 
@@ -61,8 +61,11 @@ def main(config):
     shape = VAEConfig(config.latent_channels, channels=config.channels, decoder_blocks=config.decoder_blocks)
     network, val = Compression(shape, config.kl), val_pictures(config.size, device)
 
+    painted = Again(lambda generator, now: pictures(config.batch, config.size, device, generator),
+                    config.distinct, config.seed)
+
     def make_batch(generator, now):
-        x0, signs = pictures(config.batch, config.size, device, generator)
+        x0, signs = painted(generator, now)
         latents = config.latent_channels, config.size // shape.factor, config.size // shape.factor
         noise = torch.randn(config.batch, *latents, generator=generator).to(device)
         return x0, 1 + config.sign * now.falling * signs, noise

@@ -25,7 +25,7 @@ class DiTConfig:
     rotary: how many of a head's channels turn with each of picture, h and w.
     """
 
-    channels: int = 8
+    channels: int = 16
     patch: int = 2
     dim: int = 192
     blocks: tuple[str, ...] = ("double",) * 2 + ("single",) * 6

@@ -1,6 +1,6 @@
 """The VAE: a picture becomes a few numbers for each 4 x 4 pixels, and comes back, nearly.
 
-These numbers, the latents, are what a diffusion transformer works on: a sixth as many as the picture has, and
+These numbers, the latents, are what a diffusion transformer works on: a third as many as the picture has, and
 shaped like noise. What the way there and back loses, the codec's floor, no editor in latents can keep.
 """
 
@@ -25,7 +25,7 @@ class VAEConfig:
     compute on cells only.  encoder_blocks, decoder_blocks: how many residual blocks each has.
     """
 
-    latent_channels: int = 8
+    latent_channels: int = 16
     factor: int = 4
     channels: int = 128
     encoder_blocks: int = 1

