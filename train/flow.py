@@ -69,9 +69,9 @@ class Config(LoopConfig):
 
 
 PRESETS = {
-    "cpu": dict(minutes=100, batch=32, dim=128, double=1, single=5, learning_rate=2e-3, decay=0.4,
+    "cpu": dict(minutes=90, batch=32, dim=128, double=1, single=5, learning_rate=4e-3, decay=0.4,
                 muon="blocks", distinct=2000),
-    "gpu": dict(minutes=9, batch=512, learning_rate=2e-3, decay=0.4, muon="blocks", compile=True),
+    "gpu": dict(minutes=9, batch=512, learning_rate=4e-3, decay=0.4, muon="blocks", compile=True),
 }
 
 
@@ -83,7 +83,7 @@ def main(config):
     torch.manual_seed(config.seed)                              # the random start of the weights
     blocks = ("double",) * config.double + ("single",) * config.single
     shape = DiTConfig(vae.config.latent_channels, config.patch, config.dim, blocks)
-    network = TokensToVelocity(shape, TextConfig(Town.words, Town.characters, neighbours=True))
+    network = TokensToVelocity(shape, TextConfig(Town.words, Town.characters, layers=1, neighbours=True))
     shift = shift_for((config.size // vae.config.factor // config.patch) ** 2)
 
     def latents(generator, now):
