@@ -39,7 +39,8 @@ def named(captions: list[str]) -> dict[str, Tensor]:
     """What each caption names: the table of the module's docstring.
 
     A thing without a word is absent, since captions name every one; without a style the picture is plain.
-    A blueprint shows no colours, so none is asked of it: UNKNOWN.  Raises ValueError for a single string.
+    A blueprint shows how bright things are, no colours, so none is asked of it: UNKNOWN.
+    Raises ValueError for a single string.
     """
     if isinstance(captions, str):
         raise ValueError(f"captions is one string, {captions!r}: a list of strings expected")
@@ -49,7 +50,10 @@ def named(captions: list[str]) -> dict[str, Tensor]:
 
 
 def truth(scenes: Scenes) -> dict[str, Tensor]:
-    """What the renders of scenes show, on their device. UNKNOWN: the looks of absent things, a blueprint's colours."""
+    """What the renders of scenes show, on their device.
+
+    UNKNOWN, since it cannot be seen: what an absent thing would look like, and the colours of a blueprint.
+    """
     values = {attribute: getattr(scenes, attribute).clone() for attribute in ATTRIBUTES}
     for attribute, owner in OWNER.items():
         values[attribute][getattr(scenes, owner) == 0] = UNKNOWN
