@@ -1,0 +1,67 @@
+"""bench/generation.py: what a reader finds of captions, in true renders, in fresh scenes, and in made-up readings."""
+
+import pytest
+import torch
+
+from minidiff.bench import generation
+from minidiff.latent import LatentModel
+from minidiff.toytown.named import ATTRIBUTES, named
+
+pytestmark = pytest.mark.filterwarnings("ignore:unknown")       # the tiny network cannot read every sign
+CAPTION = "a red house with a blue roof and a green car on a winter day"
+
+
+@pytest.fixture(scope="module")
+def found(tiny_latent_weights):
+    model = LatentModel.load(tiny_latent_weights, "cpu")
+    model.size = 64
+    rows = generation.rows(model, n=12, steps=2, ddpm_steps=1, scales=(1, 2))
+    return {row["editor"]: row for row in rows}
+
+
+def test_true_renders_show_their_captions_and_other_pictures_do_not(found):
+    names = ["true render", "a fresh scene", "town-ddpm, scale 3", "town-context, scale 1",
+             "town-context, scale 2"]
+    assert list(found) == names
+    truth, fresh = found["true render"], found["a fresh scene"]
+    for column in ("named", "things", "colours", "setting"):
+        assert truth[column].value > 0.9
+    assert truth["invented"].value < 0.05
+    for other in names[1:]:
+        assert found[other]["named"].value < truth["named"].value - 0.2
+        assert found[other]["whole caption"].value < 0.2
+    assert fresh["invented"].value > 0.2
+
+
+def test_calls_are_counted(found):
+    assert "network calls" not in found["true render"] and "network calls" not in found["a fresh scene"]
+    assert found["town-ddpm, scale 3"]["network calls"] == 2
+    once, guided = (found[f"town-context, scale {scale}"]["network calls"] for scale in (1, 2))
+    assert (once, guided) == (1 + 2, 2 * (1 + 2))               # what is prepared, and two steps
+
+
+def test_shares_of_a_made_up_reading():
+    asked = named([CAPTION] * 2)
+    read = {name: values.clone().clamp(min=0) for name, values in asked.items()}
+    read["car_color"][0] = ATTRIBUTES["car_color"].index("red")
+    read["season"][0] = ATTRIBUTES["season"].index("summer")
+    read["person"][1] = 1
+    shares = {name: cell.value for name, cell in generation.shares(asked, read).items()}
+    assert shares["named"] == pytest.approx((4 / 5 + 1) / 2) and shares["things"] == 1
+    assert shares["colours"] == pytest.approx((2 / 3 + 1) / 2)
+    assert shares["whole caption"] == 0.5 and shares["setting"] == 0.5
+    assert shares["invented"] == pytest.approx((0 + 1 / 4) / 2)
+
+
+def test_a_caption_without_a_colour_has_no_share_of_colours():
+    asked = named(["a person on a summer day", CAPTION])
+    read = {name: torch.zeros_like(values) for name, values in asked.items()}
+    read["house"][1], read["house_color"][1] = 1, asked["house_color"][1]
+    shares = generation.shares(asked, read)
+    assert shares["colours"].value == pytest.approx(1 / 3)
+
+
+def test_the_manifest_gets_the_share_of_what_is_named(found):
+    assert generation.chief(list(found.values())) == {
+        "town-context": {name: round(row["named"].value, 3) for name, row in found.items()
+                         if name.startswith("town-context")}}
