@@ -5,23 +5,45 @@ kept pixels: what the codec makes of them is only near. So the last word is spok
 editor (minidiff/edit.py) puts the kept ones back. The prompt is a caption of the whole picture.
 """
 
+import torch
+import torch.nn.functional as F
+
 from minidiff.control import register
 from minidiff.control.inpaint import inpaint
+from minidiff.control.masks import check_mask
 from minidiff.control.repaint import repaint, repaint_path
-from minidiff.measure.null import harmonic_fill
 from minidiff.process.guidance import norm_preserving
+
+
+def smoothed(image, edit_mask):
+    """The picture with a smooth hole, from what surrounds it: the pull and push of the Lumigraph (1996).
+
+    Pull: the kept pixels of 2 x 2 averaged, a picture half as large, whose hole is smaller; and so on. Push:
+    what is still a hole takes its colours from the half as large picture. Without kept pixels: grey, 0.
+    image: (B, C, H, W), whose hole is not looked at.  edit_mask: bool (B, 1, H, W), True = hole.
+    """
+    keep, kept = ~edit_mask, torch.where(edit_mask, 0, image)
+    if max(image.shape[2:]) == 1 or keep.all():
+        return kept
+    share = F.avg_pool2d(keep.to(image.dtype), 2, ceil_mode=True)                  # (B, 1, H/2, W/2)
+    half = F.avg_pool2d(kept, 2, ceil_mode=True) / share.clamp(min=1e-9)           # (B, C, H/2, W/2)
+    pushed = F.interpolate(smoothed(half, share == 0), size=image.shape[2:], mode="bilinear")
+    return torch.where(keep, image, pushed)
 
 
 def held(model, image, edit_mask):
     """What a walk in latents is held by: (known, cells), the latents to keep, and which of them may change.
 
-    image: (B, 3, H, W); what stands in the hole has no influence.  edit_mask: bool (B or 1, 1, H, W), True =
-    may change.  Returns (B, C, h, w) and bool (B or 1, 1, h, w).
+    image: (B, 3, H, W); what stands in its hole has no influence.  edit_mask: bool (B or 1, 1, H, W), True =
+    may change.  Returns (B, C, h, w) and bool (B, 1, h, w). Raises ValueError for masks that do not fit.
     """
-    # Convolutions see a few cells far, so the latents of kept cells beside the hole tell what stood in it,
-    # which is what should go. A smooth hole tells nothing, and of all fillings misses the least of what the
-    # answer itself would put there: see test_latents.py.
-    return model.latents(harmonic_fill(image, edit_mask)), model.cells(edit_mask)
+    # Convolutions see a few cells far, so the latents of kept cells beside the hole would tell what stood in
+    # it, which is what should go. A smooth hole tells nothing, and is nearer to what the answer will put
+    # there than grey is. To let these cells change, too, would cost more than it mends: their latents are
+    # nearly right, and all that a walk knows of the hole's edge.
+    check_mask(image, edit_mask)
+    edit_mask = edit_mask.expand(len(image), -1, -1, -1)
+    return model.latents(smoothed(image, edit_mask)), model.cells(edit_mask)
 
 
 def bound(model, prompt, known, scale):
