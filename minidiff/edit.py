@@ -119,6 +119,10 @@ class Rehearsal:
         """The picture, as it is."""
         return x0
 
+    def cells(self, edit_mask):
+        """The mask, as it is."""
+        return edit_mask
+
     def times(self, steps, z):
         """As many levels as ever."""
         return self.process.times(steps)

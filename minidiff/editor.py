@@ -90,17 +90,19 @@ class Editor:
         blank = torch.zeros(n, 3, height, width)
         return self._begin("generate", control, blank, everywhere, prompt, **options)
 
-    def begin_inpaint(self, image, edit_mask, prompt=None, *, control="repaint", resize=False, scribble=False,
+    def begin_inpaint(self, image, edit_mask, prompt=None, *, control=None, resize=False, scribble=False,
                       **options):
         """`inpaint`, as an Edit to watch."""
+        control = control or self._usual("repaint", "latent-repaint")
         picture, edit_mask = load_pair(image, edit_mask, resize, scribble)
         x0 = to_tensor(picture)
         self._warn_if_strange("inpaint", control, x0, edit_mask)
         return self._begin("inpaint", control, x0, edit_mask, prompt, **options)
 
-    def begin_outpaint(self, image, left=0, right=0, top=0, bottom=0, prompt=None, *, control="repaint",
+    def begin_outpaint(self, image, left=0, right=0, top=0, bottom=0, prompt=None, *, control=None,
                        resize=False, **options):
         """`outpaint`, as an Edit to watch."""
+        control = control or self._usual("repaint", "latent-repaint")
         x0 = to_tensor(load_image(image, resize))
         self._warn_if_strange("outpaint", control, x0, torch.zeros_like(x0[:, :1], dtype=torch.bool))
         canvas, edit_mask = outpaint_canvas(x0, left, right, top, bottom)
@@ -140,9 +142,9 @@ class Editor:
         walk = partial(mechanism, prompt=prompt or "", **options)
         return Edit(model, to_uint8(x0), edit_mask, walk, seed, compare=task == "edit")
 
-    def _usual(self, control):
-        """The control mechanism to take where none is named: latent weights that were named have one."""
-        return "context" if self.model is not None and self.model.kind == "latent denoiser" else control
+    def _usual(self, control, in_latents="context"):
+        """The control mechanism to take where none is named: for latent weights that were named, another."""
+        return in_latents if self.model is not None and self.model.kind == "latent denoiser" else control
 
     def _model_for(self, task, control):
         """The weights that the editor was made with, or those that the control mechanism brings along."""

@@ -5,7 +5,7 @@ import torch
 from minidiff.checkpoint import fill, fitting, load_weights
 from minidiff.denoisers.dit import DiT, DiTConfig
 from minidiff.encoders.text import TextConfig, TextEncoder
-from minidiff.encoders.vae import VAE
+from minidiff.encoders.vae import VAE, cells_of
 from minidiff.parts import Reader, counted, pick_device, process_from
 from minidiff.process.flow import shift_for
 from minidiff.process.guidance import cfg
@@ -45,9 +45,18 @@ class LatentModel(Reader):
         fill(torch.nn.ModuleDict({"dit": dit, "text": text}), tensors, name_or_path)
         return cls(process, dit, text, VAE.load(config["vae"]), device, entry.get("data"), size)
 
+    @property
+    def factor(self):
+        """Pixels of a cell's side."""
+        return self.vae.config.factor
+
     def latents(self, x0):
         """Pictures (B, 3, H, W) -> (B, C, H/4, W/4), as VAE.latents."""
         return self.vae.latents(x0)
+
+    def cells(self, edit_mask):
+        """The cells that may change, as `cells_of`: bool (B, 1, H, W) -> (B, 1, H/4, W/4)."""
+        return cells_of(edit_mask, self.factor)
 
     def decode(self, z):
         """The pictures of latents, as VAE.decode: (B, C, h, w) -> (B, 3, 4h, 4w) within [-1, 1]."""
@@ -71,7 +80,7 @@ class LatentModel(Reader):
             prompts = [prompt if (prompt or "").strip() else None for prompt in prompts]
         silent = [None] * len(prompts)
         told = [prompts] if scale == 1 or prompts == silent else [silent, prompts]
-        side = self.size // self.vae.config.factor
+        side = self.size // self.factor
         size = size or (contexts[0].shape[2:] if contexts else (side, side))
         text, text_mask = self.encode(sum(told, []))
         contexts = [torch.cat([context] * len(told)) for context in contexts]

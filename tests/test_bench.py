@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from minidiff import bench, toytown
-from minidiff.bench import bias, captions, masks, puzzles, speed
+from minidiff.bench import bias, captions, latent_masks, masks, puzzles, speed
 from minidiff.bench.tables import Table, aligned, cell_text
+from minidiff.latent import LatentModel
 from minidiff.measure import Interval
 from minidiff.model import Model
 from minidiff.process.flow import Flow
@@ -15,12 +16,13 @@ from minidiff.process.flow import Flow
 pytestmark = pytest.mark.filterwarnings("ignore:unknown")       # the tiny network cannot read every sign
 
 @pytest.fixture(scope="module")
-def quick(tiny_weights, tmp_path_factory):
-    """Every table of `minidiff bench --quick`, by name: town-ddpm's of the tiny network."""
+def quick(tiny_weights, tiny_latent_weights, tmp_path_factory):
+    """Every table of `minidiff bench --quick`, by name: town-ddpm's and town-context's of tiny networks."""
     folder = tmp_path_factory.mktemp("quick")
+    tiny = {"town-ddpm": tiny_weights, "town-context": tiny_latent_weights}
     for name in bench.TABLES:
-        tiny = ("--model", str(tiny_weights)) if bench.weights_of(name) == "town-ddpm" else ()
-        bench.main(options("--only", name, "--quick", *tiny, "--device", "cpu", "--out", str(folder)))
+        model = ("--model", str(tiny[weights])) if (weights := bench.weights_of(name)) in tiny else ()
+        bench.main(options("--only", name, "--quick", *model, "--device", "cpu", "--out", str(folder)))
     saved = {f"{name}.{end}" for name, module in bench.TABLES.items()
              for end in ("json", "md", "png")[: 3 if hasattr(module, "plot") else 2]}
     assert {path.name for path in folder.iterdir()} == saved
@@ -122,6 +124,33 @@ def test_masks_count_network_calls(masks_rows):
     assert calls["RePaint, visits 1", masks.ONE] == 6 and calls["RePaint, visits 2", masks.ONE] == 11
     assert calls["RePaint, visits 2", "mean of 3"] == 33 and calls["oracle", masks.ONE] is None
     assert calls[masks.GLIDE, masks.ONE] == 2 and calls[masks.LAMA, masks.ONE] == 1
+
+
+def test_latent_editors_stand_beside_the_codec_that_bounds_them(tiny_latent_weights):
+    """The round trip is the same whatever the mask, but nobody keeps raw pixels; calls: one more prepares."""
+    model = LatentModel.load(tiny_latent_weights, "cpu")
+    rows = latent_masks.rows(model, **latent_masks.QUICK)
+    found = {(row["mask"], row["editor"], row["picture"]): row for row in rows}
+    assert len(found) == len(rows) == 6 * (4 + 1 + 2 * 4)
+    for mask in masks.SIX:
+        for editor in (*latent_masks.ONE_PASS, "RePaint, visits 2", latent_masks.ROUND_TRIP):
+            assert found[mask, editor, masks.ONE]["raw kept (dB)"].value < 55
+        assert found[mask, "oracle", masks.ONE]["raw kept (dB)"].value == 60
+        calls = [found[mask, editor, masks.ONE]["network calls"] for editor in
+                 (*latent_masks.ONE_PASS, "RePaint, visits 1", "RePaint, visits 2")]
+        assert calls == [6 + 1, 6 + 1, 6 + 1, 11 + 1]
+    best = {mask: found[mask, "RePaint, visits 2", "mean of 2"]["truth (dB)"].value for mask in masks.SIX}
+    assert latent_masks.chief(rows) == {"town-context": {mask: round(best[mask], 2) for mask in masks.SIX}}
+
+
+def test_the_seam_of_latent_editors_is_of_the_composited_picture():
+    truth = toytown.paint(toytown.scenes(2, 0))
+    edit_mask = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    edit_mask[..., 32:] = True
+    outside = torch.where(edit_mask, truth, -truth)               # wrong, but only where it will be put back
+    assert (latent_masks.composited_seam(outside, truth, edit_mask) == 0).all()
+    assert (masks.seam(outside, truth, edit_mask) > 1).all()
+    assert (latent_masks.composited_seam(-truth, truth, edit_mask) > 1).all()
 
 
 def test_the_mean_of_samples_is_nearer_than_they_are(masks_rows):

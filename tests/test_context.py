@@ -180,7 +180,7 @@ def test_wrong_pictures_and_other_controls_are_refused(model, street, tiny_edito
     with pytest.raises(ValueError, match="needs a latent denoiser, these weights are a denoiser"):
         tiny_editor.edit(picture, INSTRUCTION, control="context")
     with pytest.raises(ValueError, match="inpaint by repaint needs a denoiser"):
-        Editor(model).inpaint(picture, EVERYWHERE)
+        Editor(model).inpaint(picture, EVERYWHERE, control="repaint")
 
 
 # The command line

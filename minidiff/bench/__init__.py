@@ -17,6 +17,7 @@ from minidiff.bench import (
     edits,
     inversion,
     lama,
+    latent_masks,
     maps,
     masks,
     order,
@@ -31,7 +32,7 @@ from minidiff.model import load_model
 
 TABLES = {"bias": bias, "slow": slow, "speed": speed, "captions": captions, "order": order, "masks": masks,
           "lama": lama, "edits": edits, "tradeoff": tradeoff, "inversion": inversion, "pairs": pairs,
-          "maps": maps}
+          "maps": maps, "latent-masks": latent_masks}
 
 
 def add_arguments(parser):
@@ -51,7 +52,7 @@ def main(args):
     if unknown := [name for name in names if name not in TABLES]:
         raise ValueError(f"--only {unknown[0]}: one of {', '.join(TABLES)} expected")
     if args.list:
-        print("\n".join(f"{name:10}{title_and_about(TABLES[name])[0]}" for name in TABLES))
+        print("\n".join(f"{name:14}{title_and_about(TABLES[name])[0]}" for name in TABLES))
         return
     folder = args.out or (None if args.quick else data_folder() / "results")
     if folder:

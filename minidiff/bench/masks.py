@@ -60,7 +60,7 @@ def chief(rows):
     return found
 
 
-def judged(truth, editors, generator):
+def judged(truth, editors, generator, measures=MEASURES):
     """All editors on the six masks of one scene: {(mask, editor, picture): {measure or cost: float}}."""
     edit_mask = torch.cat([MASKS[name](*truth.shape[2:], generator) for name in SIX]).to(truth.device)
     truth, found = truth.expand(len(SIX), -1, -1, -1), {}
@@ -71,7 +71,7 @@ def judged(truth, editors, generator):
             views[f"mean of {len(pictures)}"] = (pictures.mean(0, keepdim=True), len(pictures))
         for picture, (outputs, paid) in views.items():
             cost = {"network calls": paid * calls, "seconds": paid * seconds}
-            for mask, figures in zip(SIX, figures_of(outputs, truth, edit_mask)):
+            for mask, figures in zip(SIX, figures_of(outputs, truth, edit_mask, measures)):
                 found[mask, editor, picture] = figures | cost
     return found
 
@@ -85,14 +85,14 @@ def run(edit, truth, edit_mask, generator):
     return pictures, calls / count, (perf_counter() - start) / count
 
 
-def figures_of(outputs, truth, edit_mask):
+def figures_of(outputs, truth, edit_mask, measures):
     """For each mask, every measure, the mean over outputs (S, 6, 3, H, W): a list of 6 dicts."""
     columns = {name: torch.stack([judge(output, truth, edit_mask) for output in outputs]).mean(0).tolist()
-               for name, judge in MEASURES.items()}
+               for name, judge in measures.items()}
     return [dict(zip(columns, values)) for values in zip(*columns.values())]
 
 
-def row(case, measured):
+def row(case, measured, measures=MEASURES):
     """The figures of one case over all scenes, with its gains over other cases on the same scenes."""
     mask, editor, picture = case
 
@@ -103,7 +103,7 @@ def row(case, measured):
         return bootstrap(over_scenes("truth (dB)") - over_scenes("truth (dB)", other))
 
     cells = {"mask": mask, "editor": editor, "picture": picture}
-    cells |= {name: bootstrap(over_scenes(name)) for name in MEASURES}
+    cells |= {name: bootstrap(over_scenes(name)) for name in measures}
     cells |= {"over harmonic (dB)": gain((mask, HARMONIC, ONE))}
     if calls := round(over_scenes("network calls").mean().item()):
         plain = (mask, repainter(1), picture)

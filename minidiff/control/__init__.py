@@ -6,8 +6,9 @@ keywords are the options of that control. `model` offers `.process`, `.size` (th
 trained at), `.denoiser(prompts, scale, extra)`, a denoise callable with guidance and one prompt for each
 picture bound to it, `.branches(...)`, the bare predictions under several conditions at once, `.text`, the
 text encoder, and `.attention(adjust)`; one that fills holes in one pass offers `.fill(image, edit_mask)`
-instead; one that works in latents (minidiff/latent.py) has also `.latents(x0)` and `.times(steps, z)`. What
-the last State holds, `.decode` makes the picture: of a pixel model, nothing changes.
+instead; one that works in latents (minidiff/latent.py) has also `.latents(x0)`, `.cells(edit_mask)`, the mask
+for them, and `.times(steps, z)`. What the last State holds, `.decode` makes the picture: of a pixel model,
+nothing changes.
 """
 
 from importlib import import_module

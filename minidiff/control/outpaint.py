@@ -30,11 +30,16 @@ def window_starts(length, size, overlap):
 
     0 <= overlap < size.  One window, at 0, where length <= size.
     """
-    if not 0 <= overlap < size:
-        raise ValueError(f"overlap = {overlap}, size = {size}: 0 <= overlap < size expected")
+    check_overlap(overlap, size)
     room = max(length - size, 0)
     gaps = ceil(room / (size - overlap))
     return [room * i // max(gaps, 1) for i in range(gaps + 1)]
+
+
+def check_overlap(overlap, size):
+    """Raise ValueError unless windows of `size` that share `overlap` get anywhere."""
+    if not 0 <= overlap < size:
+        raise ValueError(f"overlap = {overlap}, size = {size}: 0 <= overlap < size expected")
 
 
 def windows(height, width, size, overlap):
@@ -90,6 +95,30 @@ class Windowed:
         return windowed(denoise, self.size, self.overlap)
 
 
+class WindowedLatents:
+    """The same of a model that works in latents: its windows are of cells, each of factor x factor pixels.
+
+    model: as in minidiff.latent.  height, width, overlap: in pixels; windows share all cells that fit into
+    the overlap, or more.
+    """
+
+    def __init__(self, model, height, width, overlap):
+        check_overlap(overlap, model.size)
+        self.model, self.process = model, model.process
+        self.latents, self.cells, self.times = model.latents, model.cells, model.times
+        self.side, self.overlap = model.size // model.factor, overlap // model.factor
+        self.cuts = windows(height // model.factor, width // model.factor, self.side, self.overlap)
+
+    def denoiser(self, prompts, scale, contexts, size, guide):
+        """As the model's own, with its prompts for every window, for latents of this size (h, w)."""
+        window = tuple(min(self.side, length) for length in size)
+        denoise = self.model.denoiser(list(prompts) * len(self.cuts), scale, contexts, window, guide)
+        return windowed(denoise, self.side, self.overlap)
+
+
+WINDOWED = {"denoiser": Windowed, "latent denoiser": WindowedLatents}           # by the model's kind
+
+
 @derive("outpaint", base="inpaint")
 def outpainter(inpaint):
     """Outpainting by any editor that inpaints: fill the new part of a canvas, in windows where it is large.
@@ -99,9 +128,9 @@ def outpainter(inpaint):
     """
 
     def outpaint(model, image, edit_mask, prompt, *, generator, overlap=None, **options):
-        if model.kind == "denoiser" and max(image.shape[2:]) > model.size:
+        if model.kind in WINDOWED and max(image.shape[2:]) > model.size:
             overlap = model.size // 2 if overlap is None else overlap
-            model = Windowed(model, *image.shape[2:], overlap)
+            model = WINDOWED[model.kind](model, *image.shape[2:], overlap)
         return inpaint(model, image, edit_mask, prompt, generator=generator, **options)
 
     takes = dict(signature(inpaint).parameters)
