@@ -79,11 +79,7 @@ def main(config):
     device = Place.find(config.device).device
     process, vae, tasks = Flow(), VAE.load(config.vae, device), Tasks(config, device)
     _, latents_of = load_weights(config.vae)                    # now: its name may mean others at the end
-    torch.manual_seed(config.seed)                              # the random start of the weights
-    blocks = ("double",) * config.double + ("single",) * config.single
-    shape = DiTConfig(vae.config.latent_channels, config.patch, config.dim, blocks)
-    network = TokensToVelocity(shape, TextConfig(Town.words, Town.characters, neighbours=True))
-    shift = shift_for((config.size // vae.config.factor // config.patch) ** 2)
+    network, shift = begin(config, vae), time_shift(config, vae)
 
     def make_batch(generator, now):
         groups = tasks(generator, now)
@@ -95,9 +91,7 @@ def main(config):
             noise = torch.randn(z0.shape, device=device, generator=noise_of)
             weight = emphasised(torch.ones(len(z0), device=device), cells_of(group.region, vae.config.factor),
                                 emphasis)
-            level, tokens = process.fraction(t).float().to(device), network.text.tokenize(group.words)
-            z_t, target = process.corrupt(z0, t, noise), process.target(z0, noise)
-            batch.append((z_t, level, tokens.to(device), target, weight, contexts))
+            batch.append(noised(process, network, group.words, z0, contexts, t, noise, weight))
         return batch
 
     def look(ema, step):
@@ -110,6 +104,29 @@ def main(config):
     if config.export and state.done and Place.find(config.device).first:
         export(state, config, latents_of["sha256"])
     return state
+
+
+def begin(config, vae):
+    """The two networks before their training, in the latents of a VAE; config.seed says their weights."""
+    torch.manual_seed(config.seed)
+    blocks = ("double",) * config.double + ("single",) * config.single
+    shape = DiTConfig(vae.config.latent_channels, config.patch, config.dim, blocks)
+    return TokensToVelocity(shape, TextConfig(Town.words, Town.characters, neighbours=True))
+
+
+def time_shift(config, vae):
+    """How far the times of training move towards the noise, for pictures of config.size."""
+    return shift_for((config.size // vae.config.factor // config.patch) ** 2)
+
+
+def noised(process, network, words, z0, contexts, t, noise, weight):
+    """Examples as `TokensToVelocity.loss` takes them.
+
+    words: n strings or None.  z0, noise: (n, C, h, w); contexts: a list of such.  t: (n,).  weight: (n, 1, h,
+    w).
+    """
+    level, tokens = process.fraction(t).float().to(z0.device), network.text.tokenize(words).to(z0.device)
+    return process.corrupt(z0, t, noise), level, tokens, process.target(z0, noise), weight, contexts
 
 
 class TokensToVelocity(nn.Module):
