@@ -15,12 +15,14 @@ from minidiff.process.flow import Flow
 pytestmark = pytest.mark.filterwarnings("ignore:unknown")       # the tiny network cannot read every sign
 
 @pytest.fixture(scope="module")
-def quick(tiny_weights, tmp_path_factory):
-    """Every table of `minidiff bench --quick`, by name: town-ddpm's of the tiny network."""
+def quick(tiny_weights, tiny_latent_weights, tmp_path_factory):
+    """Every table of `minidiff bench --quick`, by name: town-ddpm's and town-context's of tiny networks."""
     folder = tmp_path_factory.mktemp("quick")
+    tiny = {"town-ddpm": tiny_weights, "town-context": tiny_latent_weights}
     for name in bench.TABLES:
-        tiny = ("--model", str(tiny_weights)) if bench.weights_of(name) == "town-ddpm" else ()
-        bench.main(options("--only", name, "--quick", *tiny, "--device", "cpu", "--out", str(folder)))
+        own = bench.weights_of(name)
+        model = ("--model", str(tiny[own])) if own in tiny else ()
+        bench.main(options("--only", name, "--quick", *model, "--device", "cpu", "--out", str(folder)))
     saved = {f"{name}.{end}" for name, module in bench.TABLES.items()
              for end in ("json", "md", "png")[: 3 if hasattr(module, "plot") else 2]}
     assert {path.name for path in folder.iterdir()} == saved

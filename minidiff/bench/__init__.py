@@ -14,7 +14,9 @@ from time import perf_counter
 from minidiff.bench import (
     bias,
     captions,
+    drift,
     edits,
+    grammar,
     inversion,
     lama,
     maps,
@@ -23,6 +25,7 @@ from minidiff.bench import (
     pairs,
     slow,
     speed,
+    steps,
     tradeoff,
 )
 from minidiff.bench.tables import Table, hardware
@@ -31,7 +34,7 @@ from minidiff.model import load_model
 
 TABLES = {"bias": bias, "slow": slow, "speed": speed, "captions": captions, "order": order, "masks": masks,
           "lama": lama, "edits": edits, "tradeoff": tradeoff, "inversion": inversion, "pairs": pairs,
-          "maps": maps}
+          "maps": maps, "grammar": grammar, "steps": steps, "drift": drift}
 
 
 def add_arguments(parser):
