@@ -150,6 +150,7 @@ def test_variants_are_what_they_say(quick, vae):
     count = {name: sum(parameter.numel() for parameter in network.parameters())
              for name, network in networks.items()}
     assert count["single blocks only"] < count[BASE] < count["source as channels"]
+    assert VARIANTS["source as channels for as long"].change(quick).steps == round(5 / 3 * 2) == 3
     assert VARIANTS["no reconstruction"].change(quick) == replace(quick, reconstruction=0.0)
 
 
@@ -167,6 +168,7 @@ def test_an_editor_that_changes_nothing_is_judged_so(quick, vae, monkeypatch):
     local = ~batch.is_global
     kept = psnr(back, batch.source, ~batch.region).double()[local]
     assert (found["kept"][local] - kept).abs().max() < 1e-3 and found["kept"][~local].isnan().all()
+    assert found["over floor"][local].abs().max() < 1e-3
 
 
 def test_rows_compare_trainings_of_one_number_picture_by_picture(quick):
@@ -177,9 +179,10 @@ def test_rows_compare_trainings_of_one_number_picture_by_picture(quick):
         for number in range(2):
             values = (other if name == "no reconstruction" else base)[number].double()
             measures = dict.fromkeys(ablations.MEASURES.values(), values)
-            figures[name, number] = measures, {"parameters": 7, "seconds": 10.0 * (number + 1)}
+            figures[name, number] = measures, {"parameters": 7, "seconds": 10.0 * (number + 1),
+                                                "config": {"steps": 2 + number}}
     found = {(row["editor"], row["measure"]): row for row in ablations.rows(figures, quick)}
-    assert len(found) == 4 * 4 and "over base" not in found[BASE, "success"]
+    assert len(found) == 5 * 4 and "over base" not in found[BASE, "success"]
     row = found["no reconstruction", "kept (dB)"]
     assert row["value"].value == (2 + 5 + 4 + 6) / 4 and (row["least"], row["most"]) == (3.5, 5.0)
     assert row["over base"].value == (1 + 2 + 2 + 1) / 4
@@ -204,7 +207,7 @@ def test_interrupted_and_called_again_it_trains_only_what_is_missing(quick, monk
     def interrupted(network, make_batch, config):
         asked.append(config.folder)
         state = run(network, make_batch, config)
-        if len(asked) == 3:
+        if len(asked) == 4:
             state.steps = 5                                     # as if it had been stopped: not done
         return state
 
@@ -214,11 +217,12 @@ def test_interrupted_and_called_again_it_trains_only_what_is_missing(quick, monk
     monkeypatch.setattr(ablations, "train", lambda *given: asked.append(given[2].folder) or run(*given))
     table = ablations.main(quick)
     names = [folder.rsplit("/", 1)[1] for folder in asked]
-    assert names == ["base-0", "source-as-channels-0", "no-reconstruction-0", "no-reconstruction-0",
-                     "single-blocks-only-0", "base-1", "source-as-channels-1", "no-reconstruction-1",
-                     "single-blocks-only-1"]
+    slugs = ["base", "source-as-channels", "source-as-channels-for-as-long", "no-reconstruction",
+             "single-blocks-only"]
+    first, second = ([f"{slug}-{number}" for slug in slugs] for number in (0, 1))
+    assert names == first[:4] + first[3:] + second              # the fourth is taken up again
     path = f"{quick.folder}/ablations.json"
-    assert Table.load(path) == table and len(table.rows) == 16
+    assert Table.load(path) == table and len(table.rows) == 20
     assert "no reconstruction" in capsys.readouterr().out
     assert table.command.startswith("python -m train.ablations --folder")
     figures, about = load_state(f"{quick.folder}/base-1/figures.safetensors")
@@ -226,4 +230,4 @@ def test_interrupted_and_called_again_it_trains_only_what_is_missing(quick, monk
     with pytest.raises(CheckpointError, match="base-0/figures.safetensors: of another run: walk is 1"):
         ablations.main(replace(quick, walk=2))
     asked.clear()
-    assert len(ablations.main(replace(quick, trainings=1)).rows) == 16 and not asked    # fewer, or more later
+    assert len(ablations.main(replace(quick, trainings=1)).rows) == 20 and not asked    # fewer, or more later

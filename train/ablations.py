@@ -3,10 +3,10 @@
     python -m train.ablations --preset cpu --folder runs/ablations --export
     python -m train.ablations --preset gpu --folder runs/ablations --export
 
-Twelve trainings, one after the other: four editors, three random starts each. The same command again resumes:
-what is finished stays finished. The folder gets pool.safetensors, the edits that all learn from, and for each
-training a folder with its checkpoints and figures.safetensors. With the last of them comes the table. It
-stands above train/ and minidiff/bench, and takes from both; nothing takes from it.
+Fifteen trainings, one after the other: five editors, three random starts each. The same command again
+resumes: what is finished stays finished. The folder gets pool.safetensors, the edits that all learn from, and
+for each training a folder with its checkpoints and figures.safetensors. With the last of them comes the
+table. It stands above train/ and minidiff/bench, and takes from both; nothing takes from it.
 """
 
 import sys
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from minidiff import toytown
-from minidiff.bench.judging import TARGETED, judged
+from minidiff.bench.grammar import judged_in_latents
+from minidiff.bench.judging import TARGETED
 from minidiff.bench.tables import Table
 from minidiff.checkpoint import data_folder, load_state, load_weights, save_state
 from minidiff.denoisers.dit import DiT
@@ -41,17 +42,19 @@ TITLE = "What each choice in the unified editor is worth: one changed at a time,
 ABOUT = """\
 Small editors in latents learn four kinds of edit (recolour, remove, season, time) from the same pool, from as
 many pictures each, in the same order, with the same noise; each kind of editor begins from several random
-starts. "source as channels": stacked onto the noise, as in InstructPix2Pix, not beside it as tokens.
-"no reconstruction": no share of the batches is told to change nothing. "single blocks only": as many blocks,
-so equal work for a picture, but text shares its weights with pictures. Figures are those of edits of the val
-split, without guidance: "success" and "strict" as in `minidiff bench --only edits`; "kept (dB)", the mean of
-local edits; "nothing (dB)", how near an editor stays that is told to change nothing. Values are means over
+starts. "source as channels": stacked onto the noise, as in InstructPix2Pix, not beside it as tokens, which
+halves their number; "for as long": from more pictures, as many as make up for the faster steps. "no
+reconstruction": no share of the batches is told to change nothing. "single blocks only": as many blocks, so
+equal work for a picture, but text shares its weights with pictures. Figures are those of edits of the val
+split, without guidance: "success" and "strict" as in `minidiff bench --only grammar`; "kept (dB)", the mean
+of local edits; "nothing (dB)", how near an editor stays that is told to change nothing. Values are means over
 trainings; "least" and "most" the single ones. "over base": the difference to the base, picture by picture,
 and between trainings of the same number. A difference counts as shown if its interval leaves out 0 and all
 trainings agree on its sign. "seconds" are those of one training on this machine. ± is half of a 95 %
 interval over pictures.
 """
 PART = 256                                                      # edits painted at once
+LONGER = 5 / 3                                                  # steps of SourceAsChannels for one of a DiT
 MEASURES = {"success": "success", "strict": "strict", "kept (dB)": "kept", "nothing (dB)": "nothing"}
 
 
@@ -75,7 +78,7 @@ class Config(LoopConfig):
     reconstruction: float = 0.125
     emphasis: float = 5.0
     drop: float = 0.1
-    pool: int = 8192
+    pool: int = 16384
     trainings: int = 3
     edits: int = 160
     walk: int = 20
@@ -83,7 +86,7 @@ class Config(LoopConfig):
 
 
 PRESETS = {
-    "cpu": dict(steps=700, batch=32, learning_rate=2e-3, warmup=50, decay=0.4, ema=0.99),
+    "cpu": dict(steps=900, batch=32, learning_rate=2e-3, warmup=50, decay=0.4, ema=0.99),
     "gpu": dict(steps=4000, batch=128, learning_rate=2e-3, warmup=100, decay=0.4),
 }
 
@@ -135,7 +138,9 @@ class SourceAsChannels(nn.Module):
 BASE = "base"
 VARIANTS = {
     BASE: Variant(),
-    "source as channels": Variant(transformer=SourceAsChannels),
+    "source as channels": Variant(SourceAsChannels),
+    "source as channels for as long": Variant(
+        SourceAsChannels, lambda config: replace(config, steps=round(LONGER * config.steps))),
     "no reconstruction": Variant(change=lambda config: replace(config, reconstruction=0.0)),
     "single blocks only": Variant(
         change=lambda config: replace(config, double=0, single=config.double + config.single)),
@@ -249,7 +254,8 @@ def measured(model, edits, steps):
     """Measure -> (n,) float64, one figure an edit, nan where it does not apply: see MEASURES."""
     source = edits.source.to(model.device)
     unchanged = drawn(model, [""] * len(edits), [model.latents(source)], steps)
-    return {**judged(edited(model, edits, steps), edits), "nothing": psnr(unchanged, source).double().cpu()}
+    figures = judged_in_latents(edited(model, edits, steps), edits, model)
+    return {**figures, "nothing": psnr(unchanged, source).double().cpu()}
 
 
 def rows(figures, config):
@@ -272,8 +278,9 @@ def row(name, measure, figures, config):
         over, apart = bootstrap(differences.mean(0)), differences.nanmean(1)
         cells |= {"over base": over, "least over": apart.min().item(), "most over": apart.max().item(),
                   "verdict": verdict(over, apart)}
-    return cells | {"parameters": abouts[0]["parameters"], "pictures": config.steps * config.batch,
-                    "seconds": sum(about["seconds"] for about in abouts) / len(abouts)}
+    pictures, seconds = abouts[0]["config"]["steps"] * config.batch, [about["seconds"] for about in abouts]
+    return cells | {"parameters": abouts[0]["parameters"], "pictures": pictures,
+                    "seconds": sum(seconds) / len(seconds)}
 
 
 def verdict(interval, differences):
