@@ -69,7 +69,8 @@ def test_the_source_is_stacked_onto_the_noise_and_is_no_token():
     assert (tokens - by_hand).abs().max() < 1e-5
     assert torch.equal(stacked[0, 0, :4], z_t[0, 0, :2, :2].flatten())
     assert torch.equal(stacked[0, 0, 32:36], source[0, 0, :2, :2].flatten())
-    assert found.shape == z_t.shape
+    stacked = torch.cat([z_t, source], dim=1)
+    assert torch.equal(found, network.dit(stacked, torch.tensor(0.5), text)[:, :8])
     assert (network(z_t, torch.tensor(0.5), text, contexts=[source + 1]) - found).abs().max() > 1e-3
 
 
@@ -194,7 +195,7 @@ def test_rows_compare_trainings_of_one_number_picture_by_picture(quick):
 @pytest.mark.parametrize("low, high, differences, expected", [
     (0.1, 0.3, [0.1, 0.2, 0.3], "better"), (-0.3, -0.1, [-0.1, -0.2, -0.3], "worse"),
     (-0.1, 0.3, [0.1, 0.2, 0.3], "no difference shown"), (0.1, 0.3, [-0.1, 0.4, 0.3], "no difference shown"),
-    (-0.3, -0.1, [0.1, -0.4, -0.3], "no difference shown")])
+    (-0.3, -0.1, [0.1, -0.4, -0.3], "no difference shown"), (-0.3, 0.1, [-0.2, -0.1], "no difference shown")])
 def test_a_difference_is_shown_if_pictures_and_trainings_agree(low, high, differences, expected):
     assert ablations.verdict(Interval(0.0, low, high), torch.tensor(differences)) == expected
 

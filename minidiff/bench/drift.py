@@ -109,8 +109,8 @@ def undone(edits, words):
     """The edits that undo these, with instructions in phrasings drawn with the dice `words`."""
     requests = tuple(map(inverse, edits.requests))
     before, after = edits.target_scenes, edits.scenes
-    rows = zip(requests, before.rows(), after.rows(), strict=True)
-    told = tuple(instruction(*row, words) for row in rows)
+    each = zip(requests, before.rows(), after.rows(), strict=True)
+    told = tuple(instruction(*one, words) for one in each)
     back = replace(edits, scenes=before, target_scenes=after, requests=requests, instruction=told)
     return back.keeping(edits.target, edits.source)
 

@@ -96,12 +96,12 @@ def by_context(model, edits, generator, steps, scale=1.5, walk=context_walk):
     walk: as context_walk.
     """
     outputs = torch.empty_like(edits.source)
-    for rows in (edits.has_reference.nonzero(), (~edits.has_reference).nonzero()):
-        if len(rows):
-            some = edits[rows.flatten()]
+    for where in (edits.has_reference, ~edits.has_reference):
+        if where.any():
+            some = edits[where]
             pictures = [some.source, *([some.reference] if some.has_reference.all() else [])]
             contexts = [model.latents(picture.to(model.device)) for picture in pictures]
             noise = normal_like(contexts[0], generator)
             z = last(walk(model, list(some.instruction), contexts, noise, generator, steps, scale))
-            outputs[rows.flatten()] = model.decode(z).cpu()
+            outputs[where] = model.decode(z).cpu()
     return outputs
