@@ -187,17 +187,35 @@ def test_rows_compare_trainings_of_one_number_picture_by_picture(quick):
     row = found["no reconstruction", "kept (dB)"]
     assert row["value"].value == (2 + 5 + 4 + 6) / 4 and (row["least"], row["most"]) == (3.5, 5.0)
     assert row["over base"].value == (1 + 2 + 2 + 1) / 4
-    assert (row["least over"], row["most over"], row["verdict"]) == (1.5, 1.5, "better")
+    assert row["by trainings"] == (1.5, 1.5, 1.5) and row["verdict"] == "better"
     assert (row["parameters"], row["pictures"], row["seconds"]) == (7, 16, 15.0)
     assert found["source as channels", "success"]["verdict"] == "no difference shown"
 
 
-@pytest.mark.parametrize("low, high, differences, expected", [
-    (0.1, 0.3, [0.1, 0.2, 0.3], "better"), (-0.3, -0.1, [-0.1, -0.2, -0.3], "worse"),
-    (-0.1, 0.3, [0.1, 0.2, 0.3], "no difference shown"), (0.1, 0.3, [-0.1, 0.4, 0.3], "no difference shown"),
-    (-0.3, -0.1, [0.1, -0.4, -0.3], "no difference shown"), (-0.3, 0.1, [-0.2, -0.1], "no difference shown")])
-def test_a_difference_is_shown_if_pictures_and_trainings_agree(low, high, differences, expected):
-    assert ablations.verdict(Interval(0.0, low, high), torch.tensor(differences)) == expected
+@pytest.mark.parametrize("one, other, expected", [
+    ((0.1, 0.3), (0.2, 0.9), "better"), ((-0.3, -0.1), (-0.9, -0.2), "worse"),
+    ((-0.1, 0.3), (0.1, 0.3), "no difference shown"), ((0.1, 0.3), (-0.1, 0.3), "no difference shown"),
+    ((-0.3, -0.1), (-0.3, 0.1), "no difference shown"), ((-0.3, 0.1), (-0.3, -0.1), "no difference shown")])
+def test_a_difference_is_shown_if_pictures_and_trainings_agree(one, other, expected):
+    assert ablations.verdict(Interval(0.0, *one), Interval(0.0, *other)) == expected
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_intervals_by_trainings_hold_the_truth_95_times_in_100(count):
+    draws = draw(count, 20_000, count).double() * 3 + 7
+    mean, spread = draws.mean(1), draws.std(1)
+    found = [ablations.by_trainings(each) for each in draws[:200]]
+    half = torch.tensor([(interval.high - interval.low) / 2 for interval in found], dtype=torch.float64)
+    factor = (half / spread[:200]).mean().item()                # the same for all
+    assert (half - factor * spread[:200]).abs().max() < 1e-6
+    assert torch.tensor([interval.value for interval in found]).sub(mean[:200]).abs().max() < 1e-6
+    assert ((mean - 7).abs() < factor * spread).double().mean().item() == pytest.approx(0.95, abs=0.006)
+
+
+def test_the_number_of_trainings_is_checked(quick):
+    for wrong in (1, 6):
+        with pytest.raises(ValueError, match=f"trainings = {wrong}: 2 to 5 expected"):
+            replace(quick, trainings=wrong)
 
 
 # The command
@@ -231,4 +249,5 @@ def test_interrupted_and_called_again_it_trains_only_what_is_missing(quick, monk
     with pytest.raises(CheckpointError, match="base-0/figures.safetensors: of another run: walk is 1"):
         ablations.main(replace(quick, walk=2))
     asked.clear()
-    assert len(ablations.main(replace(quick, trainings=1)).rows) == 20 and not asked    # fewer, or more later
+    assert len(ablations.main(replace(quick, trainings=3)).rows) == 20          # more, later
+    assert [folder[-1] for folder in asked] == ["2"] * 5

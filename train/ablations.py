@@ -27,7 +27,7 @@ from minidiff.checkpoint import data_folder, load_state, load_weights, save_stat
 from minidiff.denoisers.dit import DiT
 from minidiff.encoders.vae import VAE, cells_of
 from minidiff.latent import LatentModel
-from minidiff.measure import bootstrap, psnr
+from minidiff.measure import Interval, bootstrap, psnr
 from minidiff.process.flow import Flow
 from minidiff.process.guidance import drop_conditions
 from train.config import LoopConfig, command_line, from_command_line
@@ -48,13 +48,15 @@ reconstruction": no share of the batches is told to change nothing. "single bloc
 equal work for a picture, but text shares its weights with pictures. Figures are those of edits of the val
 split, without guidance: "success" and "strict" as in `minidiff bench --only grammar`; "kept (dB)", the mean
 of local edits; "nothing (dB)", how near an editor stays that is told to change nothing. Values are means over
-trainings; "least" and "most" the single ones. "over base": the difference to the base, picture by picture,
-and between trainings of the same number. A difference counts as shown if its interval leaves out 0 and all
-trainings agree on its sign. "seconds" are those of one training on this machine. ± is half of a 95 %
-interval over pictures.
+trainings; "least" and "most" the single ones. "over base": the difference to the base, picture by picture;
+"by trainings": the same, with the interval that the trainings alone give, each beside the base's of its
+number, by Student's t. A difference is shown if both intervals leave out 0: neither other pictures nor
+another random start is likely to undo it. "seconds" are those of one training on this machine. ± is half of
+a 95 % interval, over pictures unless it says by trainings.
 """
 PART = 256                                                      # edits painted at once
 LONGER = 5 / 3                                                  # steps of SourceAsChannels for one of a DiT
+STUDENT = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}              # trainings -> t, 97.5 %, one degree fewer
 MEASURES = {"success": "success", "strict": "strict", "kept (dB)": "kept", "nothing (dB)": "nothing"}
 
 
@@ -64,9 +66,9 @@ class Config(LoopConfig):
 
     size: of the pictures.  vae: weights of the VAE.  patch, dim, double, single: of the transformer, as for
     train.flow.  reconstruction: share of a batch that is told to change nothing.  emphasis, drop: as for
-    train.flow.  pool: how many edits there are to learn from.  trainings: of each editor.  edits: of the val
-    split, that judge; walk: the steps in which they are drawn.  export: write the table to data/results, not
-    to the folder.
+    train.flow.  pool: how many edits there are to learn from.  trainings: of each editor, 2 to 5; more may be
+    asked for later.  edits: of the val split, that judge; walk: the steps in which they are drawn.  export:
+    write the table to data/results, not to the folder.
     """
 
     size: int = 64
@@ -83,6 +85,11 @@ class Config(LoopConfig):
     edits: int = 160
     walk: int = 20
     export: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.trainings not in STUDENT:
+            raise ValueError(f"trainings = {self.trainings}: 2 to 5 expected")
 
 
 PRESETS = {
@@ -185,7 +192,8 @@ def figures_of(name, number, config, vae, pool, device):
     """
     folder = Path(config.folder) / f"{name.replace(' ', '-')}-{number}"
     transformer, change = VARIANTS[name]
-    config = change(replace(config, folder=str(folder), seed=config.seed + number, trainings=1))
+    fewest = min(STUDENT)                                       # one and the same, that more may follow
+    config = change(replace(config, folder=str(folder), seed=config.seed + number, trainings=fewest))
     path, used = folder / "figures.safetensors", load_weights(config.vae)[1]["sha256"]
     if path.exists():
         figures, about = load_state(path)
@@ -275,19 +283,28 @@ def row(name, measure, figures, config):
     cells = {"editor": name, "measure": measure, "value": bootstrap(values.mean(0)),
              "least": each.min().item(), "most": each.max().item()}
     if name != BASE:
-        over, apart = bootstrap(differences.mean(0)), differences.nanmean(1)
-        cells |= {"over base": over, "least over": apart.min().item(), "most over": apart.max().item(),
-                  "verdict": verdict(over, apart)}
+        over = bootstrap(differences.mean(0)), by_trainings(differences.nanmean(1))
+        cells |= {"over base": over[0], "by trainings": over[1], "verdict": verdict(*over)}
     pictures, seconds = abouts[0]["config"]["steps"] * config.batch, [about["seconds"] for about in abouts]
     return cells | {"parameters": abouts[0]["parameters"], "pictures": pictures,
                     "seconds": sum(seconds) / len(seconds)}
 
 
-def verdict(interval, differences):
-    """"better", "worse" or "no difference shown".  differences: (T,), to the base, one a training."""
-    if interval.low > 0 and (differences > 0).all():
+def by_trainings(differences):
+    """The mean of (T,) differences, one a training, and its 95 % interval: mean +- t s / sqrt(T).
+
+    t is Student's, of T - 1 degrees of freedom; s the standard deviation.
+    """
+    mean, count = differences.mean().item(), len(differences)
+    half = STUDENT[count] * differences.std().item() / count**0.5
+    return Interval(mean, mean - half, mean + half)
+
+
+def verdict(*intervals):
+    """"better", "worse" or "no difference shown", of a difference with several intervals."""
+    if all(interval.low > 0 for interval in intervals):
         return "better"
-    if interval.high < 0 and (differences < 0).all():
+    if all(interval.high < 0 for interval in intervals):
         return "worse"
     return "no difference shown"
 
