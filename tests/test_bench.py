@@ -21,7 +21,8 @@ def quick(tiny_weights, tiny_latent_weights, tmp_path_factory):
     folder = tmp_path_factory.mktemp("quick")
     tiny = {"town-ddpm": tiny_weights, "town-context": tiny_latent_weights}
     for name in bench.TABLES:
-        model = ("--model", str(tiny[weights])) if (weights := bench.weights_of(name)) in tiny else ()
+        own = bench.weights_of(name)
+        model = ("--model", str(tiny[own])) if own in tiny else ()
         bench.main(options("--only", name, "--quick", *model, "--device", "cpu", "--out", str(folder)))
     saved = {f"{name}.{end}" for name, module in bench.TABLES.items()
              for end in ("json", "md", "png")[: 3 if hasattr(module, "plot") else 2]}

@@ -80,11 +80,7 @@ def main(config):
     device = Place.find(config.device).device
     process, vae, tasks = Flow(), VAE.load(config.vae, device), Tasks(config, device)
     _, latents_of = load_weights(config.vae)                    # now: its name may mean others at the end
-    torch.manual_seed(config.seed)                              # the random start of the weights
-    blocks = ("double",) * config.double + ("single",) * config.single
-    shape = DiTConfig(vae.config.latent_channels, config.patch, config.dim, blocks)
-    network = TokensToVelocity(shape, TextConfig(Town.words, Town.characters, layers=1, neighbours=True))
-    shift = shift_for((config.size // vae.config.factor // config.patch) ** 2)
+    network, shift = begin(config, vae), time_shift(config, vae)
 
     def latents(generator, now):
         """The groups of a pass as latents: [(tokens, z0, contexts, changing cells), ...]"""
@@ -106,9 +102,7 @@ def main(config):
             tokens, z0, contexts, changing = group
             noise = torch.randn(z0.shape, device=device, generator=noise_of)
             weight = emphasised(torch.ones(len(z0), device=device), changing, emphasis)
-            level = process.fraction(t).float().to(device)
-            z_t, target = process.corrupt(z0, t, noise), process.target(z0, noise)
-            batch.append((z_t, level, tokens, target, weight, contexts))
+            batch.append(noised(process, tokens, z0, contexts, t, noise, weight))
         return batch
 
     def look(ema, step):
@@ -121,6 +115,28 @@ def main(config):
     if config.export and state.done and Place.find(config.device).first:
         export(state, config, latents_of["sha256"])
     return state
+
+
+def begin(config, vae):
+    """The two networks before their training, in the latents of a VAE; config.seed says their weights."""
+    torch.manual_seed(config.seed)
+    blocks = ("double",) * config.double + ("single",) * config.single
+    shape = DiTConfig(vae.config.latent_channels, config.patch, config.dim, blocks)
+    return TokensToVelocity(shape, TextConfig(Town.words, Town.characters, layers=1, neighbours=True))
+
+
+def time_shift(config, vae):
+    """How far the times of training move towards the noise, for pictures of config.size."""
+    return shift_for((config.size // vae.config.factor // config.patch) ** 2)
+
+
+def noised(process, tokens, z0, contexts, t, noise, weight):
+    """Examples as `TokensToVelocity.loss` takes them.
+
+    tokens: (n, L).  z0, noise: (n, C, h, w); contexts: a list of such.  t: (n,).  weight: (n, 1, h, w).
+    """
+    level = process.fraction(t).float().to(z0.device)
+    return process.corrupt(z0, t, noise), level, tokens, process.target(z0, noise), weight, contexts
 
 
 class TokensToVelocity(nn.Module):

@@ -14,7 +14,10 @@ from time import perf_counter
 from minidiff.bench import (
     bias,
     captions,
+    drift,
     edits,
+    generation,
+    grammar,
     inversion,
     lama,
     latent_masks,
@@ -24,6 +27,7 @@ from minidiff.bench import (
     pairs,
     slow,
     speed,
+    steps,
     tradeoff,
 )
 from minidiff.bench.tables import Table, hardware
@@ -32,7 +36,8 @@ from minidiff.model import load_model
 
 TABLES = {"bias": bias, "slow": slow, "speed": speed, "captions": captions, "order": order, "masks": masks,
           "lama": lama, "edits": edits, "tradeoff": tradeoff, "inversion": inversion, "pairs": pairs,
-          "maps": maps, "latent-masks": latent_masks}
+          "maps": maps, "generation": generation, "grammar": grammar, "steps": steps, "drift": drift,
+          "latent-masks": latent_masks}
 
 
 def add_arguments(parser):

@@ -75,10 +75,10 @@ def groups(edits, detailed):
                     f"{FOUR}: held-out phrasing": four & wording, f"{FOUR}: held-out colour": four & colours}
 
 
-def row(editor, group, chosen, figures, costs):
-    """The figures of one editor on some edits."""
+def row(editor, group, chosen, figures, costs, columns=COLUMNS):
+    """The figures of one editor on some edits.  columns: (title, measure, "mean" or "median") each."""
     cells = {"editor": editor, "edits": group, "n": int(chosen.sum())}
-    for title, name, statistic in COLUMNS:
+    for title, name, statistic in columns:
         values = figures[name][chosen]
         if not values.isnan().all():
             cells[title] = bootstrap(values, statistic)

@@ -11,6 +11,7 @@ from minidiff.measure import (
     survival,
     truth_psnr,
 )
+from minidiff.measure.quality import CAP
 from minidiff.toytown import load_split, paint
 
 TESTED = ("recolour", "add", "remove", "replace", "move", "resize", "season", "time", "style", "text",
@@ -18,10 +19,10 @@ TESTED = ("recolour", "add", "remove", "replace", "move", "resize", "season", "t
 TARGETED = ("recolour", "remove", "season", "time")             # learnt first, and asked for by the figures
 
 
-def held_out_edits(each, size=64):
-    """The first `each` edits of every kind of TESTED, of the frozen test split."""
+def held_out_edits(each, size=64, kinds=TESTED):
+    """The first `each` edits of every one of these kinds, of the frozen test split."""
     edits = load_split("test", size).edits
-    return edits[first_of_each(edits.kind, TESTED, each)]
+    return edits[first_of_each(edits.kind, kinds, each)]
 
 
 def first_of_each(kinds, wanted, each):
@@ -29,25 +30,28 @@ def first_of_each(kinds, wanted, each):
     return [row for kind in wanted for row in [i for i, other in enumerate(kinds) if other == kind][:each]]
 
 
-def judged(outputs, edits, batch=64):
+def judged(outputs, edits, batch=64, floor=None):
     """Measure -> (n,) float64, nan where it does not apply.  outputs: (n, 3, H, W), for n edits with a truth.
 
     success and truth: as in minidiff.measure.  kept, changed: dB and share outside the region, local edits.
     survived: share of attributes left alone, global edits.  strict: success, and enough is kept.
-    batch: that many at a time, since all their answers take memory.
+    batch: that many at a time, since all their answers take memory.  floor: (n,) dB that a codec keeps, which
+    strict success takes into account (None: there is no codec).
     """
-    starts = range(0, len(edits), batch)
-    parts = [judged_at_once(outputs[i : i + batch], edits[i : i + batch]) for i in starts]
+    floor = torch.full((len(edits),), CAP) if floor is None else floor
+    parts = [judged_at_once(*(given[i : i + batch] for given in (outputs, edits, floor)))
+             for i in range(0, len(edits), batch)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def judged_at_once(outputs, edits):
+def judged_at_once(outputs, edits, floor):
     """As `judged`."""
     outputs, source, target, region = outputs.cpu().float(), edits.source, edits.target, edits.region
     is_global = edits.is_global
     succeeded = success(outputs, padded([edits.answers(i) for i in range(len(edits))]), region)
     kept, alive = preservation(source, outputs, region), survived(outputs, edits)
-    strict = strict_success(succeeded, kept.psnr).where(~is_global, strict_success_global(succeeded, alive))
+    strict = strict_success(succeeded, kept.psnr, floor.to(kept.psnr)).where(
+        ~is_global, strict_success_global(succeeded, alive))
     found = {"success": succeeded, "truth": truth_psnr(outputs, target, region),
              "kept": kept.psnr.masked_fill(is_global, torch.nan),
              "changed": kept.changed.masked_fill(is_global, torch.nan),

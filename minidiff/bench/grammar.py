@@ -1,0 +1,107 @@
+"""The unified editor over the whole grammar of edits: kind by kind, beside what its codec alone loses
+
+Edits of the frozen test split. The columns are those of `edits`: "success", "truth", "kept", "changed",
+"survived". "floor" is what the round trip through the VAE keeps outside the region, the median of local
+edits, and "over floor" what the editor keeps beyond it: 0 is the best that an editor in latents can do.
+"strict": success, and at least the smaller of 35 dB and the floor less 1 dB kept, or all survived; the same
+for all editors here. "codec: source" is the round trip of the source, "codec: truth" that of the true render,
+as good as any editor in these latents can be. "combine" takes from image 2: an object's look, an object that
+was not there, a colour, the style. ± is half of a 95 % interval.
+"""
+
+from functools import partial
+
+import torch
+
+from minidiff.bench.common import last, seeded
+from minidiff.bench.edits import COLUMNS, edited, row
+from minidiff.bench.judging import NULL_EDITORS, TESTED, first_of_each, held_out_edits, judged
+from minidiff.control.context import context_walk
+from minidiff.encoders.vae import codec_floor
+from minidiff.process.sample import normal_like
+from minidiff.toytown.glyphs import LATIN
+from minidiff.toytown.requests import CLASSES
+
+WEIGHTS = "town-context"
+QUICK = dict(each=1, few=1, steps=2)
+KINDS = (*TESTED, "combine")
+CONTEXT, TRUTH = "pictures as tokens", "codec: truth"
+WITH_FLOOR = (*COLUMNS, ("floor (dB)", "floor", "median"), ("over floor (dB)", "over floor", "median"))
+
+
+def rows(model, each=80, few=12, steps=20, seed=0):
+    """A row for each editor and group of edits.
+
+    each: edits of a kind; few: for the editors whose figures are known beforehand, nearly.  steps: of Euler.
+    """
+    edits = held_out_edits(each, model.size, KINDS)
+    some = edits[first_of_each(edits.kind, KINDS, few)]
+    editors = {name: (edit, None, some) for name, edit in NULL_EDITORS.items()}
+    editors["codec: source"] = partial(by_codec, model, what="source"), None, some
+    editors[TRUTH] = partial(by_codec, model, what="target"), None, edits
+    editors[CONTEXT] = partial(by_context, steps=steps), model, edits
+    found = []
+    for name, (edit, network, batch) in editors.items():
+        outputs, costs = edited(edit, network, batch, seeded(seed), name)
+        figures, chosen_by = judged_in_latents(outputs, batch, model), groups(batch, name in (CONTEXT, TRUTH))
+        found += [row(name, group, chosen, figures, costs, WITH_FLOOR)
+                  for group, chosen in chosen_by.items() if chosen.any()]
+    return found
+
+
+def chief(rows):
+    """Group -> success of the unified editor; and what it keeps, and beyond the codec's floor, in dB."""
+    own = {row["edits"]: row for row in rows if row["editor"] == CONTEXT}
+    found = {f"success, {group}": round(row["success"].value, 3) for group, row in own.items()}
+    kept = ("kept (dB)", "over floor (dB)")
+    return {WEIGHTS: found | {f"{column}, all": round(own["all"][column].value, 2) for column in kept}}
+
+
+def groups(edits, detailed):
+    """Name -> bool (n,): all edits, the classes of the grammar; detailed: kinds, verbs, what is held out."""
+    def of(values, *wanted):
+        return torch.tensor([value in wanted for value in values])
+
+    kinds, verbs = edits.kind, [request.verb for request in edits.requests]
+    found = {"all": of(kinds, *KINDS), "appearance": of(kinds, *CLASSES["appearance"]),
+             "season and time": of(kinds, "season", "time")}
+    found |= {kind: of(kinds, kind) for kind in ("style", "text", "combine", "relational")}
+    if not detailed:
+        return found
+    chinese = edits.target_scenes.sign_text[:, 0] > len(LATIN)
+    found |= {kind: of(kinds, kind) for kind in (*CLASSES["appearance"], "season", "time")}
+    found |= {"text, Latin": found["text"] & ~chinese, "text, Chinese": found["text"] & chinese}
+    found |= {verb: of(verbs, verb) for verb in sorted(set(verbs)) if verb.startswith(("combine", "relat"))}
+    return found | {"nothing held out": ~edits.held_out, "held-out phrasing": edits.held_out_phrasing,
+                    "held-out colour": edits.held_out_colors}
+
+
+def judged_in_latents(outputs, edits, model):
+    """As judging.judged, with the model's codec in mind; "floor", "over floor": dB, nan for global edits."""
+    source, keep = edits.source.to(model.device), ~edits.region.to(model.device)
+    floor = codec_floor(model.vae, source, keep).cpu().double()
+    figures = judged(outputs, edits, floor=floor)
+    local = floor.masked_fill(edits.is_global, torch.nan)
+    return figures | {"floor": local, "over floor": figures["kept"] - local}
+
+
+def by_codec(model, edits, generator, what):
+    """The round trip of the source or of the target."""
+    return model.vae.round_trip(getattr(edits, what).to(model.device)).cpu()
+
+
+def by_context(model, edits, generator, steps, scale=1.5, walk=context_walk):
+    """The unified editor. Edits with an image 2 and edits without are two batches.
+
+    walk: as context_walk.
+    """
+    outputs = torch.empty_like(edits.source)
+    for where in (edits.has_reference, ~edits.has_reference):
+        if where.any():
+            some = edits[where]
+            pictures = [some.source, *([some.reference] if some.has_reference.all() else [])]
+            contexts = [model.latents(picture.to(model.device)) for picture in pictures]
+            noise = normal_like(contexts[0], generator)
+            z = last(walk(model, list(some.instruction), contexts, noise, generator, steps, scale))
+            outputs[where] = model.decode(z).cpu()
+    return outputs

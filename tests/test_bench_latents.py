@@ -1,0 +1,221 @@
+"""The tables of the unified editor: the grammar, its steps, chains that are undone; each beside its codec."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from minidiff.bench import drift, grammar, judging, steps
+from minidiff.bench.common import seeded
+from minidiff.latent import LatentModel
+from minidiff.measure import psnr
+from minidiff.process.sample import normal_like
+from minidiff.toytown import edits_of, scenes
+from minidiff.toytown.glyphs import LATIN
+from minidiff.toytown.language import written
+from minidiff.toytown.requests import KINDS, Request
+
+pytestmark = pytest.mark.filterwarnings("ignore:unknown")       # the tiny network cannot read every sign
+
+
+@pytest.fixture(scope="module")
+def model(tiny_latent_weights):
+    return LatentModel.load(tiny_latent_weights, "cpu")
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Two edits of every kind, small."""
+    return judging.held_out_edits(2, 32, grammar.KINDS)
+
+
+@pytest.fixture(scope="module")
+def chain():
+    return drift.chains(3, 3, 5, 32)
+
+
+# The grammar
+
+def test_the_grammar_is_every_kind_with_a_truth_and_every_verb_that_looks_at_image_2(batch):
+    assert sorted(grammar.KINDS) == sorted(KINDS)
+    everything = judging.held_out_edits(80, 64, grammar.KINDS)
+    found = grammar.groups(everything, detailed=True)
+    assert len(everything) == 12 * 80 == found["all"].sum()
+    apart = ("look", "add", "colour", "style")
+    assert sum(found[f"combine {verb}"].sum() for verb in apart) == found["combine"].sum() == 80
+    assert all(found[f"combine {verb}"].sum() >= 10 for verb in apart)
+    classes = ("appearance", "season and time", "style", "text", "combine", "relational")
+    assert torch.equal(sum(found[name].int() for name in classes), torch.ones(12 * 80, dtype=torch.int32))
+    assert list(grammar.groups(batch, detailed=False)) == ["all", *classes]
+
+
+def test_latin_and_chinese_writing_are_told_apart():
+    edits = judging.held_out_edits(30, 64, ("text",))
+    found = grammar.groups(edits, detailed=True)
+    latin = torch.tensor([written(row["sign_text"])[0] in LATIN for row in edits.target_scenes.rows()])
+    assert torch.equal(found["text, Latin"], latin) and torch.equal(found["text, Chinese"], ~latin)
+    assert 5 < latin.sum() < 25
+    last, first = len(LATIN), len(LATIN) + 1                    # numbers on a sign start at 1
+    edge = torch.tensor([[last, 0, 0], [first, 0, 0]])
+    two = edits[:2]
+    found = grammar.groups(replace(two, target_scenes=two.target_scenes.with_(sign_text=edge)), detailed=True)
+    assert found["text, Latin"].tolist() == [True, False]
+
+
+def test_floor_is_the_round_trip_outside_the_region_and_the_codec_stands_on_it(batch, model):
+    """By hand, and for an editor that loses just what the codec does."""
+    outputs = grammar.by_codec(model, batch, None, "source")
+    found, local = grammar.judged_in_latents(outputs, batch, model), ~batch.is_global
+    for i in local.nonzero().flatten().tolist():
+        outside = ~batch.region[i].expand(3, -1, -1)
+        error = (model.vae.round_trip(batch.source)[i] - batch.source[i])[outside].square().mean()
+        assert found["floor"][i].item() == pytest.approx(10 * torch.log10(4 / error).item(), abs=1e-3)
+    assert found["over floor"][local].abs().max() < 1e-4 and found["floor"][~local].isnan().all()
+    truth = grammar.judged_in_latents(grammar.by_codec(model, batch, None, "target"), batch, model)
+    by_hand = psnr(model.vae.round_trip(batch.target), batch.target, batch.region)
+    assert (truth["truth"] - by_hand).abs().max() < 1e-3
+
+
+def test_strict_success_bows_to_the_floor_but_not_further(batch):
+    """Noise outside the region of true results, of 30 dB: enough for a floor of 30.5 dB, not of 32.
+
+    Every edit has the floor of its own.
+    """
+    noise = 2 * 10 ** (-30 / 20) * torch.randn(batch.source.shape, generator=seeded(1))
+    outputs = torch.where(batch.region, batch.target, batch.source + noise)
+    local = ~batch.is_global
+    low = torch.rand(len(batch), generator=seeded(2)) < 0.5
+    found = judging.judged(outputs, batch, floor=torch.where(low, 30.5, 32.0).double(), batch=5)
+    assert torch.equal(found["strict"][local] == 1, low[local]) and low[local].float().std() > 0
+    assert (judging.judged(outputs, batch)["strict"][local] == 0).all()
+
+
+def test_edits_with_an_image_2_and_without_come_back_in_their_places(batch, model):
+    """A walk that returns its last context: image 1 for most, image 2 for those that have one."""
+    asked = []
+
+    def walk(model, prompts, contexts, noise, generator, steps, scale):
+        asked.append((prompts, len(contexts)))
+        assert noise.shape == contexts[0].shape
+        return [type("State", (), {"x": contexts[-1]})]
+
+    order = torch.randperm(len(batch), generator=seeded(0))
+    mixed = batch[order]
+    found = grammar.by_context(model, mixed, seeded(0), 1, walk=walk)
+    seen = torch.where(mixed.has_reference.view(-1, 1, 1, 1), mixed.reference, mixed.source)
+    assert (found - model.vae.round_trip(seen)).abs().max() < 1e-4
+    told = {count: tuple(prompts) for prompts, count in asked}
+    assert told[2] == mixed[mixed.has_reference].instruction and len(told[1]) == len(batch) - 2
+
+
+def test_rows_of_the_grammar(model):
+    found = grammar.rows(model, **grammar.QUICK)
+    own = {row["edits"]: row for row in found if row["editor"] == grammar.CONTEXT}
+    assert own["all"]["n"] == 12 and own["all"]["network calls"] == 2 * 3
+    assert {row["editor"] for row in found} == {
+        "identity", "re-roll", "oracle", "codec: source", grammar.TRUTH, grammar.CONTEXT}
+    figures = grammar.chief(found)["town-context"]
+    assert "success, combine" in figures and "over floor (dB), all" in figures
+    assert all(row["n"] > 0 for row in found)
+
+
+# Steps
+
+def test_rows_of_steps_count_every_call(model):
+    """Two branches: prepared once, then Euler 1, 2, Heun 2 + 1."""
+    found = steps.rows(model, **steps.QUICK)
+    assert [(row["steps"], row["network calls"]) for row in found] == [
+        ("1 of Euler", 4), ("2 of Euler", 6), ("2 of Heun", 8)]
+    assert all(row["n"] == 12 and row["seconds"] > 0 for row in found)
+    assert list(steps.chief(found)["town-context"]) == ["1 of Euler", "2 of Euler", "2 of Heun"]
+
+
+def test_heuns_walk_by_hand(model):
+    z, words = normal_like(torch.empty(1, 8, 8, 8), seeded(3)), ["make the car blue"]
+    noise = normal_like(z, seeded(4))
+    (_, last) = steps.heun_walk(model, words, [z], noise, seeded(0), 2, 1.5)
+    times = model.times(2, noise)
+    denoise = model.denoiser(words, 1.5, [z], (8, 8), steps.GUIDES["norm"])
+    v = denoise(noise, times[0])
+    v_next = denoise(noise + (times[1] - times[0]) * v, times[1])
+    x = noise + (times[1] - times[0]) * (v + v_next) / 2
+    assert (last.x - (x - times[1] * denoise(x, times[1]))).abs().max() < 1e-4
+
+
+# Chains
+
+def test_chains_go_on_from_their_targets_and_come_back(chain):
+    assert len(chain) == 6
+    for before, after in zip(chain, chain[1:]):
+        assert torch.equal(before.target, after.source)
+        for name, column in before.target_scenes.columns().items():
+            assert torch.equal(column, getattr(after.scenes, name))
+    assert torch.equal(chain[-1].target, chain[0].source)
+    for there, back in zip(chain, reversed(chain)):
+        assert torch.equal(there.region, back.region) and there.region.flatten(1).any(1).all()
+    assert not any(edits.is_global.any() or edits.held_out.any() for edits in chain)
+
+
+def test_undoing_is_told_in_the_right_words():
+    """Each kind of edit, and what its undoing must name."""
+    some = scenes(24, 3).with_(style=0)
+    seen = set()
+    for kind in drift.UNDOABLE:
+        fits = [i for i in range(24) if kind != "text" or some.sign[i] == 1]
+        fits = [i for i in fits if kind != "recolour" or some.car[i] == 1]
+        edits = edits_of(some[fits[:8]], 1, kinds=kind)
+        back = drift.undone(edits, drift.random.Random(0))
+        for i, (request, words) in enumerate(zip(back.requests, back.instruction)):
+            before = edits.scenes.rows()[i]
+            if kind == "recolour":
+                assert drift.toytown.scene.COLORS[before[request.subject]] in words
+            elif kind == "text":
+                assert f'"{written(before["sign_text"])}"' in words
+            elif kind == "resize":
+                assert request.how != edits.requests[i].how and request.verb == f"resize {request.how}"
+            else:
+                assert request == Request("remove", edits.requests[i].subject)
+                assert f"the {request.subject}" in words
+            seen.add(request.verb)
+    assert seen == {"recolour", "text", "resize bigger", "resize smaller", "remove"}
+
+
+def test_identity_codec_and_oracle_are_followed_rightly(chain, model):
+    """By hand: the identity keeps and does nothing, until all is undone; the codec goes round each turn."""
+    oracle = drift.Hand(lambda x: x, lambda x, edits, generator: edits.target, lambda x: x)
+    found = {name: drift.judged(drift.followed(hand, chain, seeded(0), name), chain)
+             for name, hand in {**drift.hands(model, 1), "oracle": oracle}.items()}
+    assert (found["oracle"]["truth (dB)"][0] == 60).all() and (found["oracle"]["done"][0] == 1).all()
+    same, codec = found["identity"], found[drift.CODEC]
+    assert (same["untouched (dB)"][0] == 60).all() and (same["largest"][0] == 0).all()
+    assert (same["truth (dB)"][0][-1] == 60).all() and (same["truth (dB)"][0][2] < 45).all()
+    assert (same["done"][0][:3] == 0).all()
+    x = chain[0].source
+    for _ in range(4):
+        x = model.vae.round_trip(x)
+    untouched = ~torch.stack([edits.region for edits in chain[:4]]).any(0)
+    assert (codec["untouched (dB)"][0][3] - psnr(x, chain[0].source, untouched)).abs().max() < 1e-3
+
+
+def test_each_turn_goes_on_from_the_last_result(chain, model, monkeypatch):
+    """A velocity that leads to the first context plus .1: latents move by .1 a turn, codec or not."""
+    monkeypatch.setattr(
+        model, "denoiser", lambda words, scale, contexts, *_: lambda z_t, t: (z_t - contexts[0] - 0.1) / t)
+    hands = drift.hands(model, 1)
+    z = model.latents(chain[0].source)
+    inside = drift.followed(hands[drift.INSIDE], chain, seeded(0), "")
+    each, x = drift.followed(hands[drift.EACH], chain, seeded(0), ""), chain[0].source
+    for turn in range(6):
+        assert (inside[turn] - model.decode(z + 0.1 * (turn + 1))).abs().max() < 1e-3
+        x = model.decode(model.latents(x) + 0.1)
+        assert (each[turn] - x).abs().max() < 1e-3
+
+
+def test_rows_of_drift(model):
+    found = drift.rows(model, **drift.QUICK)
+    assert len(found) == 5 * 3 and [row["turn"] for row in found[:3]] == [1, 2, 4]
+    assert [row["undone"] for row in found[:3]] == [0, 0, 2]
+    figures = drift.chief(found)
+    both = {row["undone"]: row["untouched (dB)"].value for row in found if row["editor"] == drift.INSIDE}
+    assert figures["town-context"][f"untouched (dB), {drift.INSIDE}, all undone"] == round(both[2], 2)
+    assert len(figures["town-context"]) == 6 and len(figures["town-instruct"]) == 2
