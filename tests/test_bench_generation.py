@@ -1,4 +1,4 @@
-"""bench/generation.py: what a reader finds of captions, in true renders, in fresh scenes, and in made-up readings."""
+"""bench/generation.py: what a reader finds of captions in true renders, fresh scenes and made-up readings."""
 
 import pytest
 import torch
