@@ -1,4 +1,4 @@
-"""A tour: obey, fill a hole, mend a torn picture, paint beyond an edge, draw from words and from maps.
+"""A tour: obey, take from a second picture, fill a hole, mend a torn picture, paint beyond an edge, draw.
 
 It writes a PNG of every result, a film of the reverse process, and one HTML page that shows them all.
 """
@@ -99,8 +99,9 @@ def main(args):
 
 def tour(editor, specialists, steps):
     """The chapters, their edits ready to run: by a caption model, and by networks trained for their task."""
-    return [told(specialists, steps), hole(editor, steps), trained(specialists, steps), torn(editor, steps),
-            beyond(editor, steps), words(editor, steps), mapped(specialists, steps)]
+    return [told(specialists, steps), tokens(specialists, steps), hole(editor, steps),
+            trained(specialists, steps), torn(editor, steps), beyond(editor, steps), words(editor, steps),
+            mapped(specialists, steps)]
 
 
 def told(editor, steps):
@@ -111,6 +112,26 @@ def told(editor, steps):
     text = ("InstructPix2Pix starts from pure noise and sees the picture beside it; nobody marks what may "
             "change. So nothing holds the rest but what it has learnt: look at what else moved.")
     return Chapter("Say what to change", text, [(Image.open(file).convert("RGB"), "given")], pieces)
+
+
+def tokens(editor, steps):
+    """One network that edits, takes from a second picture, fills a hole, and draws."""
+    street, cottage, hole = (data_folder() / "demo" / f"{name}.png" for name in ("street", "cottage", "hole"))
+    told = {"tokens-autumn": (street, "make it autumn"), "tokens-car": (street, "make the car blue"),
+            "tokens-colour": ([street, cottage], "paint the house in the colour of the house of image 2")}
+    prompt, words = SUMMER.format("a white house"), CAPTIONS["words-house"]
+    few = max(2, 2 * steps // 5)                                # straight paths: 20 where others take 50
+    edits = {name: (f"“{line}”", editor.begin_edit(pictures, line, control="context", steps=few))
+             for name, (pictures, line) in told.items()}
+    edits["tokens-hole"] = f"a hole, “{prompt}”", editor.begin_inpaint(
+        street, hole, prompt, control="latent-repaint", steps=few, jump=max(1, few // 5))
+    edits["tokens-drawn"] = f"“{words}”", editor.begin_generate(words, control="context", steps=few)
+    text = ("Words, pictures and noise are tokens of one sequence, in latents. The same transformer obeys "
+            "beside one picture or two, and draws without any; masks hold it as they hold every other. Where "
+            "no mask does, pixels come back as the codec makes them: near, not identical.")
+    pieces = [Piece(name, *edit) for name, edit in edits.items()]
+    given = [(Image.open(file).convert("RGB"), f"image {i}") for i, file in enumerate((street, cottage), 1)]
+    return Chapter("Pictures as tokens", text, given, pieces)
 
 
 def hole(editor, steps):
