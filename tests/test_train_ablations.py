@@ -47,7 +47,8 @@ def draw(seed, *shape):
 
 def channels_network():
     torch.manual_seed(0)
-    network = SourceAsChannels(DiTConfig(8, dim=32, blocks=("double", "single"), condition_dim=32, text_dim=32))
+    shape = DiTConfig(8, dim=32, blocks=("double", "single"), condition_dim=32, text_dim=32)
+    network = SourceAsChannels(shape)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return network
