@@ -14,7 +14,6 @@ CAPTION = "a red house with a blue roof and a green car on a winter day"
 @pytest.fixture(scope="module")
 def found(tiny_latent_weights):
     model = LatentModel.load(tiny_latent_weights, "cpu")
-    model.size = 64
     rows = generation.rows(model, n=12, steps=2, ddpm_steps=1, scales=(1, 2))
     return {row["editor"]: row for row in rows}
 

@@ -33,10 +33,11 @@ def rows(model, n=128, steps=20, ddpm_steps=50, scales=(1, 2, 3), seed=0):
     """One row for each editor, of n captions.  scales: of guidance, for the unified model."""
     scenes, captions = held_out(n)
     before, reader = load_model(BEFORE, model.device), Reader.load(device=model.device)
-    asked = named(captions)
-    editors = {"true render": (model, true_render, 0), "a fresh scene": (model, a_fresh_scene, 0),
+    asked, side = named(captions), before.size // model.vae.config.factor
+    editors = {"true render": (before, true_render, 0), "a fresh scene": (before, a_fresh_scene, 0),
                PIXELS.format(3): (before, partial(sampled, scale=3), ddpm_steps)}
-    editors |= {UNIFIED.format(scale): (model, partial(in_latents, scale=scale), steps) for scale in scales}
+    editors |= {UNIFIED.format(scale): (model, partial(in_latents, scale=scale, side=side), steps)
+                for scale in scales}
     found = []
     for name, (network, edit, count) in editors.items():
         pictures, costs = drawn(edit, network, scenes, captions, count, seed)
@@ -68,9 +69,8 @@ def true_render(model, scenes, captions, steps, generator):
     return toytown.paint(scenes, model.size)
 
 
-def in_latents(model, scenes, captions, steps, generator, scale):
-    """The unified model's pictures of the captions, at a scale of guidance."""
-    side = model.size // model.vae.config.factor
+def in_latents(model, scenes, captions, steps, generator, scale, side):
+    """The unified model's pictures of the captions, at a scale of guidance.  side: of them, in cells."""
     like = torch.empty(len(captions), model.dit.config.channels, side, side, device=model.device)
     walk = context_walk(model, captions, (), normal_like(like, generator), generator, steps, scale)
     return model.decode(last(walk))
