@@ -68,7 +68,7 @@ def check_drawn(answer):
 
 
 def check_divergence(answer):
-    """answer(mean, log_variance) -> (B,): of each picture's latents KL(N(mean, variance) | N(0, 1)), in nats."""
+    """answer(mean, log_variance) -> (B,): KL(N(mean, variance) | N(0, 1)) of each picture, in nats."""
     cases = []
     for seed, shape in enumerate([(3, 2, 4, 4), (2, 5, 2, 3)]):
         cases.append(Case(f"latents {shape}", (normal(seed, *shape), normal(seed + 10, *shape))))
