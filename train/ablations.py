@@ -93,7 +93,7 @@ class Config(LoopConfig):
 
 
 PRESETS = {
-    "cpu": dict(steps=900, batch=32, learning_rate=4e-3, warmup=50, decay=0.4, ema=0.99, muon="blocks"),
+    "cpu": dict(steps=600, batch=32, learning_rate=4e-3, warmup=50, decay=0.4, ema=0.99, muon="blocks"),
     "gpu": dict(steps=4000, batch=128, learning_rate=4e-3, warmup=100, decay=0.4, muon="blocks"),
 }
 
