@@ -46,13 +46,13 @@ def check_into_patches(answer):
          "each token takes every so many-th pixel of the whole picture: H splits into (H / patch, patch), in "
          "this order."),
     ], raised={
-        "the result is (2, 4, 18)": "the picture is cut into patch x patch pieces, not into pieces of patch x "
-                                    "patch pixels.",
+        "the result is (2, 4, 18)": "the picture is cut into patch x patch pieces, not into pieces of patch "
+                                    "x patch pixels.",
         "the result is (2, 12, 6)": "the tokens come last: (B, N, C patch^2) is asked for, one row a token.",
         "the result is (2, 3, 6": "the channels are kept apart: a token has the pixels of all channels.",
         "the result is (2, 2, 3": "rows and columns of tokens are two axes: make them one, N.",
-        "invalid for input": "the sizes of a reshape do not fit: H splits into (H / patch, patch), and so does "
-                             "W.",
+        "invalid for input": "the sizes of a reshape do not fit: H splits into (H / patch, patch), and so "
+                             "does W.",
     }, praise="right. `unpatchify` brings the picture back.")
 
 
