@@ -1,4 +1,4 @@
-"""Checks of the exercises, which name the mistake.
+"""Checks for the exercises: they say which mistake was made, since "wrong" alone teaches nothing.
 
 One module a notebook, with a check_* for each exercise: tour.py is for 00, noise.py for 01, unet.py for 02,
 repaint.py for 03, guidance.py for 04, restart.py for 05, masked.py for 06, instruct.py for 07, spatial.py for
