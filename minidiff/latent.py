@@ -6,12 +6,12 @@ from minidiff.checkpoint import fill, fitting, load_weights
 from minidiff.denoisers.dit import DiT, DiTConfig
 from minidiff.encoders.text import TextConfig, TextEncoder
 from minidiff.encoders.vae import VAE, cells_of
-from minidiff.parts import Reader, counted, pick_device, process_from
+from minidiff.parts import ReadsPrompts, counted, pick_device, process_from
 from minidiff.process.flow import shift_for
 from minidiff.process.guidance import cfg
 
 
-class LatentModel(Reader):
+class LatentModel(ReadsPrompts):
     """A diffusion transformer with its flow and text encoder, and the VAE whose latents it works in.
 
     process: a Flow.  dit, text, vae: networks, moved to `device`.  data: what they were trained on, "town"

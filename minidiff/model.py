@@ -9,12 +9,12 @@ from minidiff.denoisers.layers import adjusted
 from minidiff.denoisers.unet import UNet, UNetConfig
 from minidiff.encoders.text import TextConfig, TextEncoder
 from minidiff.latent import LatentModel
-from minidiff.parts import Reader, counted, pick_device, process_from
+from minidiff.parts import ReadsPrompts, counted, pick_device, process_from
 from minidiff.process.guidance import cfg
 from minidiff.process.sample import clamped
 
 
-class Model(Reader):
+class Model(ReadsPrompts):
     """A trained network with its process: what the control mechanisms are handed.
 
     process: see minidiff.process.  unet, text: networks, moved to `device`; no text: None.

@@ -10,7 +10,7 @@ from minidiff.process.flow import Flow
 PROCESSES = {"ddpm-linear": DDPM.linear, "ddpm-cosine": DDPM.cosine, "flow": Flow}
 
 
-class Reader:
+class ReadsPrompts:
     """A model that reads prompts: has `.text`, a text encoder or None, `.process` and `.device`."""
 
     @torch.no_grad()

@@ -110,7 +110,7 @@ class SourceAsChannels(nn.Module):
 
     As InstructPix2Pix (2211.09800), section 3.2, has it: no token is the source's own, so nothing of it can
     be prepared, and it must be as large as the target. The half of the head that would predict the source's
-    channels is left out. To be called as a DiT, with just one context.
+    channels is not used. To be called as a DiT, with just one context.
     """
 
     def __init__(self, config):
@@ -166,8 +166,14 @@ class Pool(NamedTuple):
 
 
 def main(config):
-    """Train what is missing, then write the table; returns it, or None if a training was interrupted."""
-    device = Place.find(config.device).device
+    """Train what is missing, then write the table; returns it, or None if a training was interrupted.
+
+    Raises ValueError under torchrun.
+    """
+    place = Place.find(config.device)
+    if place.world > 1:
+        raise ValueError(f"{place.world} processes: one expected, since the trainings are small")
+    device = place.device
     vae = VAE.load(config.vae, device)
     pool = pooled(config, vae, device)
     figures = {}
@@ -179,7 +185,7 @@ def main(config):
     made = command_line("train.ablations", config)
     seconds = sum(about["seconds"] for _, about in figures.values())
     table = Table("ablations", TITLE, " ".join(ABOUT.split()), rows(figures, config), made, config.seed,
-                  Place.find(config.device).hardware(), seconds)
+                  place.hardware(), seconds)
     print(table.text())
     print("saved:", *table.save(data_folder() / "results" if config.export else config.folder))
     return table
@@ -192,14 +198,14 @@ def figures_of(name, number, config, vae, pool, device):
     """
     folder = Path(config.folder) / f"{name.replace(' ', '-')}-{number}"
     transformer, change = VARIANTS[name]
-    fewest = min(STUDENT)                                       # one and the same, that more may follow
+    count, fewest = config.trainings, min(STUDENT)              # one and the same, that more may follow
     config = change(replace(config, folder=str(folder), seed=config.seed + number, trainings=fewest))
     path, used = folder / "figures.safetensors", load_weights(config.vae)[1]["sha256"]
     if path.exists():
         figures, about = load_state(path)
         check_same_run(path, about["config"], {**as_json(config), "vae": used})
         return figures, about
-    print(f"{name}, training {number + 1} of {config.trainings}", flush=True)
+    print(f"{name}, training {number + 1} of {count}", flush=True)
     network = begin(config, vae)
     network.dit = transformer(network.dit.config)
     state = train(network, batches(config, vae, pool, network, device), config)

@@ -82,9 +82,9 @@ def from_command_line(kind, presets, description, arguments=None):
         parser.exit(2, f"{error}\n")
 
 
-def command_line(module, config):
+def command_line(module, config, processes=1):
     """The command that makes this configuration: every option that differs from the default of its class."""
-    words = [f"python -m {module}"]
+    words = [f"torchrun --nproc-per-node {processes} -m {module}" if processes > 1 else f"python -m {module}"]
     for field in fields(config):
         value, option = getattr(config, field.name), field.name.replace("_", "-")
         if value == field.default:

@@ -62,8 +62,9 @@ class TownEdits:
 class Again:
     """Batches that are made once and come again every `distinct` steps: for what is slow to make.
 
-    make: (CPU generator, Now) -> anything, as train.loop's make_batch.  distinct: 0 = none comes again, and
-    none is kept. A training that resumes makes the same ones, when they are asked for.
+    make: (CPU generator, Now) -> anything, as train.loop's make_batch; but it is not told how far the
+    training is.  distinct: 0 = none comes again, and none is kept; else all are, on the training device: the
+    2,000 of train.flow are 4 GB. A training that resumes makes the same ones, when they are asked for.
     """
 
     def __init__(self, make, distinct, seed):
@@ -74,7 +75,7 @@ class Again:
         """The batch of a pass of a step."""
         if not self.distinct:
             return self.make(generator, now)
-        now = now._replace(step=now.step % self.distinct)
+        now = now._replace(step=now.step % self.distinct, falling=1.0)
         wanted = now.step, now.number
         if wanted not in self.made:
             self.made[wanted] = self.make(generator_of(self.seed, "again", *wanted), now)

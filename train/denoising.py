@@ -143,8 +143,9 @@ def made_by(state, module, config):
     """How weights were made, for their entry in the manifest; with the curve of their training, if any."""
     points = [json.loads(path.read_text()) for path in sorted(Path(config.folder).glob("samples/*.json"))]
     curve = {"curve": points} if points else {}
-    return {"command": command_line(module, config), "data_seed": config.seed, "steps": state.step,
-            "seconds": round(state.seconds), "hardware": Place.find(config.device).hardware(), **curve,
+    place = Place.find(config.device)
+    return {"command": command_line(module, config, place.world), "data_seed": config.seed,
+            "steps": state.step, "seconds": round(state.seconds), "hardware": place.hardware(), **curve,
             "figures": {}}
 
 

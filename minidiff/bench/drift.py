@@ -23,7 +23,7 @@ from minidiff import toytown
 from minidiff.bench.common import fresh_scenes, last, seeded
 from minidiff.bench.edits import INSTRUCT, by_instruction
 from minidiff.bench.grammar import by_context
-from minidiff.control.context import context_walk
+from minidiff.control.context import SCALE, context_walk
 from minidiff.measure import bootstrap, success
 from minidiff.measure.drift import drift
 from minidiff.model import load_model
@@ -159,7 +159,7 @@ def hands(model, steps):
     def codec_turn(x, edits, generator):
         return model.vae.round_trip(x)
 
-    def latent_turn(z, edits, generator, scale=1.5):
+    def latent_turn(z, edits, generator, scale=SCALE):
         noise = normal_like(z, generator)
         return last(context_walk(model, list(edits.instruction), [z], noise, generator, steps, scale))
 

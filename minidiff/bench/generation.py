@@ -2,11 +2,11 @@
 
 Pictures drawn from captions of the frozen test split are read by town-reader, a network that says what is
 there. It errs, too: "true render" is how often it finds what is truly in the scene, the most that any editor
-can reach here. "named": the share of the things and colours a caption names that are found, "things" and
-"colours" those apart, "whole caption" the pictures where all are. "invented": of the things that a caption
-leaves out, the share that is there all the same. "setting": season, time of day and style, all three. "a
-fresh scene" ignores the caption. Not measured: places, sizes, and writing. ± is half of a 95 % interval over
-pictures.
+can reach here. "named": the share of the things, kinds of trees and colours a caption names that are found,
+the mean over captions; "things" and "colours" are apart, "whole caption" is the share of pictures where all
+are. "invented": of the things that a caption leaves out, the share that is there all the same. "setting":
+season, time of day and style, all three. "a fresh scene" ignores the caption. Not measured: places, sizes,
+and writing. ± is half of a 95 % interval over pictures.
 """
 
 from functools import partial

@@ -2,11 +2,11 @@
 
 Edits of the frozen test split. The columns are those of `edits`: "success", "truth", "kept", "changed",
 "survived". "floor" is what the round trip through the VAE keeps outside the region, the median of local
-edits, and "over floor" what the editor keeps beyond it: 0 is the best that an editor in latents can do.
+edits, and "over floor" what the editor keeps beyond it: an editor in latents hardly gets above 0.
 "strict": success, and at least the smaller of 35 dB and the floor less 1 dB kept, or all survived; the same
 for all editors here. "codec: source" is the round trip of the source, "codec: truth" that of the true render,
-as good as any editor in these latents can be. "combine" takes from image 2: an object's look, an object that
-was not there, a colour, the style. ± is half of a 95 % interval.
+about as good as an editor in these latents can be. "combine" takes from image 2: an object's look, an object
+that was not there, a colour, the style. ± is half of a 95 % interval.
 """
 
 from functools import partial
@@ -16,7 +16,7 @@ import torch
 from minidiff.bench.common import last, seeded
 from minidiff.bench.edits import COLUMNS, edited, row
 from minidiff.bench.judging import NULL_EDITORS, TESTED, first_of_each, held_out_edits, judged
-from minidiff.control.context import context_walk
+from minidiff.control.context import SCALE, context_walk
 from minidiff.encoders.vae import codec_floor
 from minidiff.process.sample import normal_like
 from minidiff.toytown.glyphs import LATIN
@@ -50,11 +50,12 @@ def rows(model, each=80, few=12, steps=20, seed=0):
 
 
 def chief(rows):
-    """Group -> success of the unified editor; and what it keeps, and beyond the codec's floor, in dB."""
+    """Group -> success of the unified editor; and what it keeps, and beyond its codec's floor, in dB."""
     own = {row["edits"]: row for row in rows if row["editor"] == CONTEXT}
     found = {f"success, {group}": round(row["success"].value, 3) for group, row in own.items()}
     kept = ("kept (dB)", "over floor (dB)")
-    return {WEIGHTS: found | {f"{column}, all": round(own["all"][column].value, 2) for column in kept}}
+    found |= {f"{column}, all": round(own["all"][column].value, 2) for column in kept}
+    return {WEIGHTS: found, "town-vae": {"floor (dB), all": round(own["all"]["floor (dB)"].value, 2)}}
 
 
 def groups(edits, detailed):
@@ -90,7 +91,7 @@ def by_codec(model, edits, generator, what):
     return model.vae.round_trip(getattr(edits, what).to(model.device)).cpu()
 
 
-def by_context(model, edits, generator, steps, scale=1.5, walk=context_walk):
+def by_context(model, edits, generator, steps, scale=SCALE, walk=context_walk):
     """The unified editor. Edits with an image 2 and edits without are two batches.
 
     walk: as context_walk.

@@ -2,10 +2,10 @@
 
 The scenes, holes and columns of the table "masks", by editors that work in the latents of a VAE. All are
 composited in pixels at the end, and "truth" and "seam" are of that picture; "raw kept" is PSNR outside the
-hole before. The round trip shows the truth to the codec, hole and all: no editor in latents can do better.
-RePaint with one visit is plain replacement; blended latents are the same by steps without noise of their
-own. A cell is lost if one of its pixels is: thin holes are as hard as wide ones. ± is half of a 95 % interval
-over scenes.
+hole before. The round trip shows the truth to the codec, hole and all: about the best that an editor in
+latents can do. RePaint with one visit is plain replacement; blended latents are the same by steps without
+noise of their own. A cell is lost if one of its pixels is: thin holes are as hard as wide ones. ± is half of
+a 95 % interval over scenes.
 """
 
 import torch

@@ -7,8 +7,8 @@ trained at), `.denoiser(prompts, scale, extra)`, a denoise callable with guidanc
 picture bound to it, `.branches(...)`, the bare predictions under several conditions at once, `.text`, the
 text encoder, and `.attention(adjust)`; one that fills holes in one pass offers `.fill(image, edit_mask)`
 instead; one that works in latents (minidiff/latent.py) has also `.latents(x0)`, `.cells(edit_mask)`, the mask
-for them, and `.times(steps, z)`. What the last State holds, `.decode` makes the picture: of a pixel model,
-nothing changes.
+for them, `.factor`, the pixels of a cell's side, and `.times(steps, z)`. What the last State holds, `.decode`
+makes the picture: of a pixel model, nothing changes.
 """
 
 from importlib import import_module

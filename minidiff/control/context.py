@@ -12,6 +12,7 @@ from minidiff.process.guidance import cfg, norm_preserving
 from minidiff.process.sample import normal_like, sample
 
 GUIDES = {"plain": cfg, "norm": norm_preserving}
+SCALE = 1.5                                                     # of guidance, in edits
 
 
 def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0, guidance="norm"):
@@ -31,7 +32,7 @@ def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0
 
 
 @register("edit", "context", weights="town-context", kind="latent denoiser")
-def context_edit(model, image, edit_mask, prompt, *, generator, others=(), steps=20, scale=1.5,
+def context_edit(model, image, edit_mask, prompt, *, generator, others=(), steps=20, scale=SCALE,
                  guidance="norm"):
     """Edit image as the prompt says, yielding every State, in latents; no prompt: no States, no change.
 

@@ -105,9 +105,13 @@ class WindowedLatents:
     def __init__(self, model, height, width, overlap):
         check_overlap(overlap, model.size)
         self.model, self.process = model, model.process
-        self.latents, self.cells, self.times = model.latents, model.cells, model.times
+        self.latents, self.cells = model.latents, model.cells
         self.side, self.overlap = model.size // model.factor, overlap // model.factor
         self.cuts = windows(height // model.factor, width // model.factor, self.side, self.overlap)
+
+    def times(self, steps, z):
+        """As the model's own, for what it sees at once: a window of z."""
+        return self.model.times(steps, z[..., : self.side, : self.side])
 
     def denoiser(self, prompts, scale, contexts, size, guide):
         """As the model's own, with its prompts for every window, for latents of this size (h, w)."""

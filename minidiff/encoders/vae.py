@@ -1,7 +1,8 @@
 """The VAE: a picture becomes a few numbers for each 4 x 4 pixels, and comes back, nearly.
 
 These numbers, the latents, are what a diffusion transformer works on: a third as many as the picture has, and
-shaped like noise. What the way there and back loses, the codec's floor, no editor in latents can keep.
+shaped like noise. What the way there and back loses is the codec's floor: an editor
+in latents keeps hardly more.
 """
 
 from dataclasses import dataclass
@@ -159,7 +160,9 @@ def kl_divergence(mean, log_variance):
 
 @torch.no_grad()
 def codec_floor(vae, x0, where=None):
-    """What the round trip keeps of each picture, in dB: no editor in these latents preserves more.
+    """What the round trip keeps of each picture, in dB: an editor in latents keeps hardly more.
+
+    Latents that the decoder brings nearer do exist, a dB or two, but to find them takes a search.
 
     x0: (B, 3, H, W).  where: bool (B or 1, 1, H, W), the pixels that count (None: all).  Returns (B,) as
     measure.quality.psnr.
