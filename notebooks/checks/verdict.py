@@ -141,10 +141,12 @@ def misfit(result, good):
 
 
 def meddling(arguments, originals):
-    """Was a tensor changed that belongs to the caller?"""
+    """Was a tensor changed, or a list, that belongs to the caller?"""
     for now, before in zip(arguments, originals, strict=True):
         if isinstance(before, torch.Tensor) and not torch.equal(now, before):
             return "it changes its input in place (+=, x[...] = ...): the caller needs it, make a new tensor"
+        if isinstance(before, list) and (len(now) != len(before) or meddling(now, before)):
+            return "it changes a list that it was given: the caller needs it, make a new one"
     return None
 
 
@@ -172,8 +174,9 @@ def shortened(values):
 
 
 def copied(arguments):
-    """The arguments, every tensor cloned, so that an answer which changes them harms nobody."""
-    return tuple(each.clone() if isinstance(each, torch.Tensor) else each for each in arguments)
+    """The arguments, tensors and lists of them cloned, so that an answer which changes them harms nobody."""
+    return tuple(each.clone() if isinstance(each, torch.Tensor) else list(copied(each))
+                 if isinstance(each, list) else each for each in arguments)
 
 
 def normal(seed, *shape):
