@@ -84,3 +84,17 @@ def test_a_name_that_no_matrix_has_is_refused():
         split_parameters(nn.ModuleDict({"door": nn.Linear(3, 4)}), "blocks")
     with pytest.raises(ValueError, match='muon = "bias"'):
         split_parameters(nn.ModuleDict({"door": nn.Linear(3, 4)}), "bias")
+
+
+@pytest.mark.parametrize("shape", [(16, 48), (48, 16)])
+def test_it_agrees_with_torchs_on_matrices(shape):
+    one, other = (nn.Parameter(matrix(*shape).clone()) for _ in range(2))
+    own = Muon([one], lr=0.1, weight_decay=0.1, momentum=0.9)
+    theirs = torch.optim.Muon([other], lr=0.1, weight_decay=0.1, momentum=0.9,
+                              adjust_lr_fn="match_rms_adamw")
+    for seed in (1, 2, 3):
+        one.grad, other.grad = matrix(*shape, seed), matrix(*shape, seed)
+        own.step()
+        theirs.step()
+    torch.testing.assert_close(one, other, atol=0.02, rtol=0)
+    assert (one - matrix(*shape)).abs().mean() > 0.03              # and they went somewhere
