@@ -117,8 +117,9 @@ def told(editor, steps):
 def tokens(editor, steps):
     """One network that edits, takes from a second picture, fills a hole, and draws."""
     street, cottage, hole = (data_folder() / "demo" / f"{name}.png" for name in ("street", "cottage", "hole"))
-    told = {"tokens-autumn": (street, "make it autumn"), "tokens-car": (street, "make the car blue"),
-            "tokens-colour": ([street, cottage], "paint the house in the colour of the house of image 2")}
+    told = {"tokens-autumn": (street, "make it autumn"),
+            "tokens-white": (street, "make the house white"),
+            "tokens-car": ([street, cottage], "replace the car by the car of image 2")}
     prompt, words = SUMMER.format("a white house"), CAPTIONS["words-house"]
     few = max(2, 2 * steps // 5)                                # straight paths: 20 where others take 50
     edits = {name: (f"“{line}”", editor.begin_edit(pictures, line, control="context", steps=few))
