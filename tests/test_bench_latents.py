@@ -7,6 +7,7 @@ import torch
 
 from minidiff.bench import drift, grammar, judging, steps
 from minidiff.bench.common import seeded
+from minidiff.bench.edits import FOUR
 from minidiff.latent import LatentModel
 from minidiff.measure import psnr
 from minidiff.process.sample import normal_like
@@ -46,7 +47,7 @@ def test_the_grammar_is_every_kind_with_a_truth_and_every_verb_that_looks_at_ima
     assert all(found[f"combine {verb}"].sum() >= 10 for verb in apart)
     classes = ("appearance", "season and time", "style", "text", "combine", "relational")
     assert torch.equal(sum(found[name].int() for name in classes), torch.ones(12 * 80, dtype=torch.int32))
-    assert list(grammar.groups(batch, detailed=False)) == ["all", *classes]
+    assert list(grammar.groups(batch, detailed=False)) == ["all", FOUR, *classes]
 
 
 def test_latin_and_chinese_writing_are_told_apart():

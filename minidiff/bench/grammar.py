@@ -14,8 +14,8 @@ from functools import partial
 import torch
 
 from minidiff.bench.common import last, seeded
-from minidiff.bench.edits import COLUMNS, edited, row
-from minidiff.bench.judging import NULL_EDITORS, TESTED, first_of_each, held_out_edits, judged
+from minidiff.bench.edits import COLUMNS, FOUR, edited, row
+from minidiff.bench.judging import NULL_EDITORS, TARGETED, TESTED, first_of_each, held_out_edits, judged
 from minidiff.control.context import SCALE, context_walk
 from minidiff.encoders.vae import codec_floor
 from minidiff.process.sample import normal_like
@@ -64,8 +64,8 @@ def groups(edits, detailed):
         return torch.tensor([value in wanted for value in values])
 
     kinds, verbs = edits.kind, [request.verb for request in edits.requests]
-    found = {"all": of(kinds, *KINDS), "appearance": of(kinds, *CLASSES["appearance"]),
-             "season and time": of(kinds, "season", "time")}
+    found = {"all": of(kinds, *KINDS), FOUR: of(kinds, *TARGETED),
+             "appearance": of(kinds, *CLASSES["appearance"]), "season and time": of(kinds, "season", "time")}
     found |= {kind: of(kinds, kind) for kind in ("style", "text", "combine", "relational")}
     if not detailed:
         return found
