@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from minidiff import checkpoint
-from minidiff.checkpoint import load_state, load_weights
+from minidiff.checkpoint import CheckpointError, load_state, load_weights
 from minidiff.denoisers.dit import DiT, DiTConfig
 from minidiff.editor import Editor
 from minidiff.encoders.text import TextConfig, TextEncoder
@@ -206,6 +206,21 @@ def test_a_training_ends_in_weights_that_draw_and_edit(quick, tmp_path):
     assert editor.model.dit.config == state.ema.dit.config
     assert editor.edit([picture, picture], "use the style of image 2", steps=2).image.size == (32, 32)
     assert editor.generate("a house", control="context", steps=2).image.size == (32, 32)
+
+
+def test_a_training_can_begin_with_the_weights_of_another(quick, monkeypatch, tmp_path):
+    """In half precision, as they were written; in the latents of the same VAE, and of no other."""
+    state = flow.main(replace(quick, export=True))
+    path = str(tmp_path / "data/tiny.safetensors")
+    network, _ = begun(monkeypatch, replace(quick, init=path))
+    for name, value in state.ema.state_dict().items():
+        assert (network.state_dict()[name] - value).abs().max() <= 1e-3 * value.abs().max()
+    fresh, _ = begun(monkeypatch, quick)
+    assert not torch.equal(fresh.dit.head.weight, network.dit.head.weight)
+    with pytest.raises(CheckpointError, match="its configuration does not fit:\n.*another VAE"):
+        flow.begin_with(network, path, "0123")
+    with pytest.raises(CheckpointError):
+        begun(monkeypatch, replace(quick, init=path, dim=64))
 
 
 def test_an_interrupted_training_resumes_to_the_same_bits(quick, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from minidiff import toytown
-from minidiff.checkpoint import load_weights, save_weights
+from minidiff.checkpoint import fill, fitting, load_weights, save_weights
 from minidiff.control.context import context_walk
 from minidiff.denoisers.dit import DiT, DiTConfig
 from minidiff.encoders.text import TextConfig, TextEncoder
@@ -46,7 +46,8 @@ FOLLOWED = {"": ("recolour", "remove", "season", "time"), "text ": ("text",), "f
 class Config(LoopConfig):
     """What to learn, in which latents, and where the result goes.
 
-    size: of the pictures.  vae: weights of the VAE.  patch, dim: of the transformer; double, single: how many
+    size: of the pictures.  vae: weights of the VAE.  init: weights to begin with, of the same shape, in the
+    latents of the same VAE; "" = random ones.  patch, dim: of the transformer; double, single: how many
     blocks of each kind.  generation, reconstruction, fusion: shares of a batch, the rest is editing.
     emphasis: how much more a cell counts that truly changes, until the learning rate falls, and with it, to
     1.  drop: share of captions and instructions that are not said.  export: write
@@ -56,6 +57,7 @@ class Config(LoopConfig):
     name: str = "town-context"
     size: int = 64
     vae: str = "town-vae"
+    init: str = ""
     patch: int = 2
     dim: int = 192
     double: int = 2
@@ -81,6 +83,8 @@ def main(config):
     process, vae, tasks = Flow(), VAE.load(config.vae, device), Tasks(config, device)
     _, latents_of = load_weights(config.vae)                    # now: its name may mean others at the end
     network, shift = begin(config, vae), time_shift(config, vae)
+    if config.init:
+        begin_with(network, config.init, latents_of["sha256"])
 
     def latents(generator, now):
         """The groups of a pass as latents: [(tokens, z0, contexts, changing cells), ...]"""
@@ -123,6 +127,15 @@ def begin(config, vae):
     blocks = ("double",) * config.double + ("single",) * config.single
     shape = DiTConfig(vae.config.latent_channels, config.patch, config.dim, blocks)
     return TokensToVelocity(shape, TextConfig(Town.words, Town.characters, layers=1, neighbours=True))
+
+
+def begin_with(network, name, vae_sha256):
+    """Take the weights of a unified model. Raises CheckpointError if they, or their VAE, do not fit."""
+    tensors, entry = load_weights(name)
+    with fitting(name):
+        if entry["config"]["vae_sha256"] != vae_sha256:
+            raise ValueError("trained in the latents of another VAE")
+    fill(network, tensors, name)
 
 
 def time_shift(config, vae):
