@@ -128,8 +128,8 @@ def tokens(editor, steps):
         street, hole, prompt, control="latent-repaint", steps=few, jump=max(1, few // 5))
     edits["tokens-drawn"] = f"“{words}”", editor.begin_generate(words, control="context", steps=few)
     text = ("Words, pictures and noise are tokens of one sequence, in latents. The same transformer obeys "
-            "beside one picture or two, and draws without any; masks hold it as they hold every other. Where "
-            "no mask does, pixels come back as the codec makes them: near, not identical.")
+            "beside one picture or two, and draws without any, though not yet well; masks hold it as they do "
+            "all others. Where no mask does, pixels come back as the codec makes them: near, not identical.")
     pieces = [Piece(name, *edit) for name, edit in edits.items()]
     given = [(Image.open(file).convert("RGB"), f"image {i}") for i, file in enumerate((street, cottage), 1)]
     return Chapter("Pictures as tokens", text, given, pieces)
