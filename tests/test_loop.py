@@ -344,3 +344,9 @@ if __name__ == "__main__":
         kill_again_and_again(folder, int(sys.argv[3]))
     else:
         tiny_training(folder, steps=10)
+
+
+def test_a_fall_from_the_first_step_on_needs_a_number_of_steps(tmp_path):
+    assert tiny_config(tmp_path, decay=1).decay == 1
+    with pytest.raises(ValueError, match="decay = 1: below 1 expected with minutes"):
+        tiny_config(tmp_path, decay=1, steps=0, minutes=1)

@@ -43,6 +43,8 @@ class LoopConfig:
             raise ValueError(f"steps = {self.steps}, minutes = {self.minutes}: one of them above 0 expected")
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay = {self.decay}: a share of the steps, above 0 and at most 1, expected")
+        if self.decay == 1 and not self.steps:
+            raise ValueError("decay = 1: below 1 expected with minutes, since the fall needs steps counted")
 
 
 # These say where, how long and how often to look, not what is learnt: a run may be resumed with others.
