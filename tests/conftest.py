@@ -14,6 +14,7 @@ from minidiff.encoders.text import TextConfig, TextEncoder
 from minidiff.encoders.vae import VAE, VAEConfig
 from minidiff.model import Model
 from minidiff.toytown import VOCABULARY
+from train import flow
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +61,13 @@ def tiny_latent_weights(tmp_path_factory):
     config = {"dit": asdict(dit), "text": asdict(text), "process": {"name": "flow"}, "size": 32,
               "vae": str(vae), "vae_sha256": load_weights(vae)[1]["sha256"]}
     return save_weights("tiny-context", networks.state_dict(), {"config": config, "data": "town"}, folder)
+
+
+@pytest.fixture
+def small_flow(monkeypatch):
+    """train.flow begins with small networks."""
+    monkeypatch.setattr(flow, "TextConfig", lambda *words, **_: TextConfig(*words, dim=32, layers=1))
+    monkeypatch.setattr(flow, "DiTConfig", lambda *shape: DiTConfig(*shape, condition_dim=32, text_dim=32))
 
 
 @pytest.fixture

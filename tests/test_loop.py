@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import nn
 
-from minidiff.checkpoint import CheckpointError, load_state
+from minidiff.checkpoint import CheckpointError, load_state, save_state
 from train.config import LoopConfig, command_line, configure, from_command_line
 from train.log import TrainingError
 from train.loop import generator_of, learning_rate, train
@@ -350,3 +350,14 @@ def test_a_fall_from_the_first_step_on_needs_a_number_of_steps(tmp_path):
     assert tiny_config(tmp_path, decay=1).decay == 1
     with pytest.raises(ValueError, match="decay = 1: below 1 expected with minutes"):
         tiny_config(tmp_path, decay=1, steps=0, minutes=1)
+
+
+def test_a_checkpoint_that_lacks_a_newer_option_was_made_with_its_default(tmp_path):
+    tiny_training(tmp_path, steps=4)
+    path = tmp_path / "state.safetensors"
+    tensors, metadata = load_state(path)
+    del metadata["config"]["muon"]
+    save_state(path, tensors, metadata)
+    assert tiny_training(tmp_path, steps=4).step == 4
+    with pytest.raises(CheckpointError, match="of another run: muon is  in the file, net asked for"):
+        tiny_training(tmp_path, steps=4, muon="net")

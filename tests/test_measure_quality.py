@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from minidiff.measure import bootstrap, psnr, ssim
+from minidiff.measure import bootstrap, psnr, ssim, student
 
 
 def pair(size=(40, 33), noise=0.2):
@@ -111,3 +111,21 @@ def test_no_values_and_unknown_statistics_are_refused():
         bootstrap(torch.tensor([torch.nan]))
     with pytest.raises(ValueError, match='"mode".*"mean" or "median"'):
         bootstrap(torch.ones(3), "mode")
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_an_interval_of_few_values_holds_the_truth_95_times_in_100(count):
+    draws = torch.randn(20_000, count, generator=torch.Generator().manual_seed(count)).double() * 3 + 7
+    mean, spread = draws.mean(1), draws.std(1)
+    found = [student(each) for each in draws[:200]]
+    half = torch.tensor([(interval.high - interval.low) / 2 for interval in found], dtype=torch.float64)
+    factor = (half / spread[:200]).mean().item()                # the same for all
+    assert (half - factor * spread[:200]).abs().max() < 1e-6
+    assert torch.tensor([interval.value for interval in found]).sub(mean[:200]).abs().max() < 1e-6
+    assert ((mean - 7).abs() < factor * spread).double().mean().item() == pytest.approx(0.95, abs=0.006)
+
+
+def test_an_interval_of_few_values_needs_two_to_five():
+    for wrong in (1, 6):
+        with pytest.raises(ValueError, match=f"{wrong} values: 2 to 5 expected"):
+            student(torch.zeros(wrong))

@@ -16,20 +16,20 @@ from minidiff.measure import Interval, psnr
 from minidiff.process.flow import Flow
 from minidiff.toytown import edits, load_split
 from train import ablations, flow
+from train import pool as pool_file
 from train.ablations import BASE, VARIANTS, SourceAsChannels
 from train.data import Town, draw_seed
 from train.denoising import val_edits
 from train.loop import Now, generator_of
+from train.pool import pooled
 
 NOW = Now(5, 0, 1.0)
 
 
 @pytest.fixture
-def quick(monkeypatch, tmp_path, tiny_latent_weights):
+def quick(small_flow, tmp_path, tiny_latent_weights):
     """A config of two steps for each training, with small networks."""
     load_split("val", 32)
-    monkeypatch.setattr(flow, "TextConfig", lambda *words, **_: TextConfig(*words, dim=32, layers=1))
-    monkeypatch.setattr(flow, "DiTConfig", lambda *shape: DiTConfig(*shape, condition_dim=32, text_dim=32))
     return ablations.Config(
         folder=str(tmp_path / "run"), size=32, steps=2, batch=8, warmup=1, log_steps=1, device="cpu",
         bf16=False, dim=32, double=1, single=1, reconstruction=0.25, pool=12, trainings=2, edits=6, walk=1,
@@ -98,8 +98,8 @@ def test_channels_take_one_source_of_the_targets_size():
 # Pool and batches
 
 def test_the_pool_holds_the_latents_of_its_edits_and_is_drawn_once(quick, vae, monkeypatch):
-    monkeypatch.setattr(ablations, "PART", 8)
-    pool = ablations.pooled(quick, vae, "cpu")
+    monkeypatch.setattr(pool_file, "PART", 8)
+    pool = pooled(quick, vae, "cpu")
     kinds = ("recolour", "remove", "season", "time")
     parts = [edits(n, draw_seed(generator_of(0, "pool", start)), kinds=kinds, size=32)
              for start, n in ((0, 8), (8, 4))]
@@ -108,15 +108,15 @@ def test_the_pool_holds_the_latents_of_its_edits_and_is_drawn_once(quick, vae, m
         pictures = torch.cat([getattr(part, name) for part in parts])
         assert (latents.float() - vae.latents(pictures)).abs().max() < 0.01         # in half precision
     assert torch.equal(pool.cells, cells_of(torch.cat([part.region for part in parts]), 4))
-    monkeypatch.setattr(ablations, "part_of_pool", lambda *_: pytest.fail("drawn again"))
-    again = ablations.pooled(quick, vae, "cpu")
+    monkeypatch.setattr(pool_file, "part_of_pool", lambda *_: pytest.fail("drawn again"))
+    again = pooled(quick, vae, "cpu")
     assert again.words == pool.words and torch.equal(again.target, pool.target)
     with pytest.raises(CheckpointError, match="of another run: pool is 12 in the file, 13 asked for"):
-        ablations.pooled(replace(quick, pool=13), vae, "cpu")
+        pooled(replace(quick, pool=13), vae, "cpu")
 
 
 def test_a_batch_shows_edits_and_first_a_share_that_changes_nothing(quick, vae):
-    pool = ablations.pooled(quick, vae, "cpu")
+    pool = pooled(quick, vae, "cpu")
     quick = replace(quick, drop=0.0)
     network = flow.begin(quick, vae)
     (z_t, level, tokens, v, weight, (source,)), = ablations.batches(
@@ -131,7 +131,7 @@ def test_a_batch_shows_edits_and_first_a_share_that_changes_nothing(quick, vae):
 
 
 def test_all_variants_see_the_same_edits_and_noise(quick, vae):
-    pool = ablations.pooled(quick, vae, "cpu")
+    pool = pooled(quick, vae, "cpu")
     made = {}
     for name, (_, change) in VARIANTS.items():
         config = change(quick)
@@ -199,18 +199,6 @@ def test_rows_compare_trainings_of_one_number_picture_by_picture(quick):
     ((-0.3, -0.1), (-0.3, 0.1), "no difference shown"), ((-0.3, 0.1), (-0.3, -0.1), "no difference shown")])
 def test_a_difference_is_shown_if_pictures_and_trainings_agree(one, other, expected):
     assert ablations.verdict(Interval(0.0, *one), Interval(0.0, *other)) == expected
-
-
-@pytest.mark.parametrize("count", [2, 3, 4, 5])
-def test_intervals_by_trainings_hold_the_truth_95_times_in_100(count):
-    draws = draw(count, 20_000, count).double() * 3 + 7
-    mean, spread = draws.mean(1), draws.std(1)
-    found = [ablations.by_trainings(each) for each in draws[:200]]
-    half = torch.tensor([(interval.high - interval.low) / 2 for interval in found], dtype=torch.float64)
-    factor = (half / spread[:200]).mean().item()                # the same for all
-    assert (half - factor * spread[:200]).abs().max() < 1e-6
-    assert torch.tensor([interval.value for interval in found]).sub(mean[:200]).abs().max() < 1e-6
-    assert ((mean - 7).abs() < factor * spread).double().mean().item() == pytest.approx(0.95, abs=0.006)
 
 
 def test_the_number_of_trainings_is_checked(quick):

@@ -32,11 +32,9 @@ NOW = Now(5, 0, 1.0)
 
 
 @pytest.fixture
-def quick(monkeypatch, tmp_path, tiny_latent_weights):
+def quick(small_flow, monkeypatch, tmp_path, tiny_latent_weights):
     """A config of two steps; networks and samples are small, data/ is temporary, but for the splits."""
     load_split("val", 32)
-    monkeypatch.setattr(flow, "TextConfig", lambda *words, **_: TextConfig(*words, dim=32, layers=1))
-    monkeypatch.setattr(flow, "DiTConfig", lambda *shape: DiTConfig(*shape, condition_dim=32, text_dim=32))
     monkeypatch.setattr(TownEdits, "PART", 8)
     monkeypatch.setattr(flow.save_samples, "__defaults__", (2, 1))
     monkeypatch.setattr(flow.figures, "__defaults__", (2, 1))

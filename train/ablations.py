@@ -16,26 +16,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import nn
 
-from minidiff import toytown
 from minidiff.bench.grammar import judged_in_latents
 from minidiff.bench.judging import TARGETED
 from minidiff.bench.tables import Table
 from minidiff.checkpoint import data_folder, load_state, load_weights, save_state
 from minidiff.denoisers.dit import DiT
-from minidiff.encoders.vae import VAE, cells_of
+from minidiff.encoders.vae import VAE
 from minidiff.latent import LatentModel
-from minidiff.measure import Interval, bootstrap, psnr
+from minidiff.measure import bootstrap, psnr, student
+from minidiff.measure.intervals import STUDENT
 from minidiff.process.flow import Flow
 from minidiff.process.guidance import drop_conditions
 from train.config import LoopConfig, command_line, from_command_line
-from train.data import draw_seed, on_device
+from train.data import on_device
 from train.denoising import emphasised, logit_normal_times, val_edits
 from train.flow import begin, drawn, edited, noised, time_shift
-from train.loop import generator_of, train
+from train.loop import train
 from train.place import Place
+from train.pool import pooled
 from train.state import as_json, check_same_run
 
 TITLE = "What each choice in the unified editor is worth: one changed at a time, at one small budget"
@@ -54,9 +54,7 @@ number, by Student's t. A difference is shown if both intervals leave out 0: nei
 another random start is likely to undo it. "seconds" are those of one training on this machine. ± is half of
 a 95 % interval, over pictures unless it says by trainings.
 """
-PART = 256                                                      # edits painted at once
 LONGER = 5 / 3                                                  # steps: .173 s, as channels .104, on one core
-STUDENT = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}              # trainings -> t, 97.5 %, one degree fewer
 MEASURES = {"success": "success", "strict": "strict", "kept (dB)": "kept", "nothing (dB)": "nothing"}
 
 
@@ -154,17 +152,6 @@ VARIANTS = {
 }
 
 
-class Pool(NamedTuple):
-    """Edits to learn from, in latents: n instructions; the sources and targets, (n, C, h, w); and the cells
-    that truly change, bool (n, 1, h, w).
-    """
-
-    words: list
-    source: Tensor
-    target: Tensor
-    cells: Tensor
-
-
 def main(config):
     """Train what is missing, then write the table; returns it, or None if a training was interrupted.
 
@@ -219,30 +206,6 @@ def figures_of(name, number, config, vae, pool, device):
     return figures, about
 
 
-def pooled(config, vae, device):
-    """The Pool, drawn and encoded once, then read from the folder. Raises CheckpointError for another's."""
-    path = Path(config.folder) / "pool.safetensors"
-    asked = {name: getattr(config, name) for name in ("size", "pool", "seed")}
-    asked |= {"kinds": list(TARGETED), "vae": load_weights(config.vae)[1]["sha256"]}
-    if not path.exists():
-        parts = [part_of_pool(config, vae, device, i) for i in tqdm(range(0, config.pool, PART), "pool")]
-        words, *latents = zip(*parts)
-        tensors = {name: torch.cat(part) for name, part in zip(Pool._fields[1:], latents)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_state(path, tensors, {"config": asked, "words": sum(words, [])})
-    tensors, about = load_state(path)
-    check_same_run(path, about["config"], asked)
-    return Pool(about["words"], *(tensors[name] for name in Pool._fields[1:]))
-
-
-def part_of_pool(config, vae, device, start):
-    """Edits number start to start + PART, in half precision."""
-    seed, n = draw_seed(generator_of(config.seed, "pool", start)), min(PART, config.pool - start)
-    edits = toytown.edits(n, seed, kinds=TARGETED, size=config.size, device=device)
-    source, target = (vae.latents(picture).half().cpu() for picture in (edits.source, edits.target))
-    return Pool(list(edits.instruction), source, target, cells_of(edits.region, vae.config.factor).cpu())
-
-
 def batches(config, vae, pool, network, device):
     """make_batch, as the loop needs it: edits of the pool, the first few of which change nothing instead."""
     process, shift = Flow(), time_shift(config, vae)
@@ -290,21 +253,11 @@ def row(name, measure, figures, config):
     cells = {"editor": name, "measure": measure, "value": bootstrap(values.mean(0)),
              "least": each.min().item(), "most": each.max().item()}
     if name != BASE:
-        over = bootstrap(differences.mean(0)), by_trainings(differences.nanmean(1))
+        over = bootstrap(differences.mean(0)), student(differences.nanmean(1))
         cells |= {"over base": over[0], "by trainings": over[1], "verdict": verdict(*over)}
     pictures, seconds = abouts[0]["config"]["steps"] * config.batch, [about["seconds"] for about in abouts]
     return cells | {"parameters": abouts[0]["parameters"], "pictures": pictures,
                     "seconds": sum(seconds) / len(seconds)}
-
-
-def by_trainings(differences):
-    """The mean of (T,) differences, one a training, and its 95 % interval: mean +- t s / sqrt(T).
-
-    t is Student's, of T - 1 degrees of freedom; s the standard deviation.
-    """
-    mean, count = differences.mean().item(), len(differences)
-    half = STUDENT[count] * differences.std().item() / count**0.5
-    return Interval(mean, mean - half, mean + half)
 
 
 def verdict(*intervals):

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -67,7 +67,8 @@ class State:
         except CheckpointError as error:
             hint = f"\nif you delete it, the one before it is used: {found[1]}" if len(found) > 1 else ""
             raise CheckpointError(f"{error}{hint}") from None
-        check_same_run(path, metadata["config"], as_json(self.config))
+        usual = {field.name: field.default for field in fields(self.config)}       # for options newer than it
+        check_same_run(path, {**usual, **metadata["config"]}, as_json(self.config))
         self.restore(path, tensors, metadata["step"])
         self.step, self.seconds = metadata["step"], metadata["seconds"]
         if metadata["minutes"] == self.config.minutes:          # else the steps are decided again

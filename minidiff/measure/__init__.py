@@ -2,7 +2,7 @@
 
 from minidiff.measure.distribution import gaussian_wasserstein2, total_variation
 from minidiff.measure.drift import Drift, drift
-from minidiff.measure.intervals import Interval, bootstrap
+from minidiff.measure.intervals import Interval, bootstrap, student
 from minidiff.measure.null import harmonic_fill
 from minidiff.measure.preservation import Preservation, preservation, survival
 from minidiff.measure.quality import psnr, ssim
@@ -11,4 +11,4 @@ from minidiff.measure.truth import strict_success, strict_success_global, succes
 
 __all__ = ["Drift", "Interval", "Preservation", "bootstrap", "drift", "gaussian_wasserstein2",
            "harmonic_fill", "preservation", "psnr", "seam", "ssim", "strict_success", "strict_success_global",
-           "success", "survival", "total_variation", "truth_psnr"]
+           "student", "success", "survival", "total_variation", "truth_psnr"]

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+STUDENT = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}              # values -> t, 97.5 %, one degree fewer
+
 
 class Interval(NamedTuple):
     """A figure and the range that holds it with the stated probability."""
@@ -40,3 +42,16 @@ def bootstrap(values: Tensor, statistic: str = "mean", level: float = 0.95, draw
     again = summary(values[index])                                                       # (draws,)
     low, high = again.quantile((1 - level) / 2), again.quantile((1 + level) / 2)
     return Interval(float(summary(values)), float(low), float(high))
+
+
+def student(values: Tensor) -> Interval:
+    """The mean of 2 to 5 values and its 95 % interval, mean +- t s / sqrt(n): too few for a bootstrap.
+
+    t is Student's ("The probable error of a mean", 1908), of n - 1 degrees of freedom; s the standard
+    deviation.  values: (n,), normal.  Raises ValueError for other numbers of values.
+    """
+    count = len(values)
+    if count not in STUDENT:
+        raise ValueError(f"{count} values: {min(STUDENT)} to {max(STUDENT)} expected")
+    mean, half = values.mean().item(), STUDENT[count] * values.std().item() / count**0.5
+    return Interval(mean, mean - half, mean + half)
