@@ -112,12 +112,32 @@ def test_edits_with_an_image_2_and_without_come_back_in_their_places(batch, mode
 def test_rows_of_the_grammar(model):
     found = grammar.rows(model, **grammar.QUICK)
     own = {row["edits"]: row for row in found if row["editor"] == grammar.CONTEXT}
-    assert own["all"]["n"] == 12 and own["all"]["network calls"] == 2 * 3
+    assert own["all"]["n"] == 24 and own["all"]["network calls"] == 2 * 3
     assert {row["editor"] for row in found} == {
-        "identity", "re-roll", "oracle", "codec: source", grammar.TRUTH, grammar.CONTEXT}
+        "identity", "re-roll", "oracle", "codec: source", grammar.TRUTH, grammar.CONTEXT, grammar.MORE}
     figures = grammar.chief(found)["town-context"]
     assert "success, combine" in figures and "over floor (dB), all" in figures
     assert all(row["n"] > 0 for row in found)
+    more = {row["edits"]: row["n"] for row in found if row["editor"] == grammar.MORE}
+    assert more == {"combine, of image 2": 1, "combine, of image 3": 1}
+
+
+def test_a_picture_more_is_shown_and_every_other_edit_takes_from_it(model):
+    edits, seen = judging.held_out_edits(3, 32, ("combine",)), []
+
+    def walk(model, words, contexts, noise, *_):
+        seen.append((words, contexts))
+        return [type("State", (), {"x": contexts[0]})]
+
+    grammar.by_context(model, edits, seeded(0), 1, walk=walk, others=grammar.image_3)
+    (words, (source, second, third)), = seen
+    assert torch.equal(source, model.latents(edits.source))
+    first, second_one, last = edits.instruction
+    assert words == [first, second_one.replace("image 2", "image 3"), last] and words[1] != second_one
+    own, next_one = model.latents(edits.reference), model.latents(edits.reference.roll(1, 0))
+    for i in range(3):
+        assert torch.equal((third if i == 1 else second)[i], own[i])
+        assert torch.equal((second if i == 1 else third)[i], next_one[i])
 
 
 # Steps

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minidiff.denoisers.blocks import Block, RMSNorm, attend, modulated
+from minidiff.denoisers.blocks import Block, RMSNorm, attend, attend_fused, modulated
 from minidiff.denoisers.dit import DiT, DiTConfig, patchify, unpatchify
 from minidiff.denoisers.rotary import THETA, picture_positions, rotary_table, rotate, text_positions
 from minidiff.encoders.text import TextConfig, TextEncoder
@@ -184,6 +184,13 @@ def test_queries_that_take_turns_see_the_same(monkeypatch):
     at_once = attend(q, k, v, visible)
     monkeypatch.setattr("minidiff.denoisers.blocks.TURN", 3)     # 3, 3 and 1
     assert (attend(q, k, v, visible) - at_once).abs().max() < 1e-12
+
+
+def test_one_kernel_attends_as_written_out():
+    q, k, v = (heads(2, 3, n, 32) for n in (7, 9, 9))
+    visible = torch.rand(2, 1, 1, 9, generator=torch.Generator().manual_seed(0)) < 0.7
+    fused = attend_fused(q, k, v, visible)
+    assert fused.shape == (2, 7, 96) and (fused - attend(q, k, v, visible)).abs().max() < 1e-12
 
 
 def test_queries_and_keys_have_one_length():

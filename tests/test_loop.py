@@ -23,7 +23,7 @@ from torch import nn
 from minidiff.checkpoint import CheckpointError, load_state, save_state
 from train.config import LoopConfig, command_line, configure, from_command_line
 from train.log import TrainingError
-from train.loop import generator_of, learning_rate, train
+from train.loop import compiled, count_steps, generator_of, learning_rate, train
 from train.state import State
 
 ROOT = Path(__file__).parents[1]
@@ -185,6 +185,33 @@ def test_minutes_fix_the_number_of_steps_and_store_it(tmp_path):
     assert rates[-1] < rates[len(rates) // 2]
     longer = tiny_training(tmp_path, steps=0, minutes=0.03, make_batch=slowly(tiny_batch(8), 0.01))
     assert longer.step > state.step                             # more minutes: the run goes on
+
+
+def test_the_fall_is_as_long_as_the_speed_before_it_says(tmp_path):
+    """3 minutes, a third for the fall: 10 steps in the first 90 seconds, then, until 120, one a second."""
+    config = tiny_config(tmp_path, steps=0, minutes=3, decay=1 / 3)
+    state = State(tiny(), config)
+    for state.step, state.seconds in [(5, 45), (10, 89), *((10 + i, 90 + i) for i in range(30))]:
+        state.mark()
+        assert count_steps(state, config) == 0
+    state.step, state.seconds = 40, 120.001
+    assert state.marked == (10, 90) and count_steps(state, config) == 40 + 60
+    state.steps = 77
+    assert count_steps(state, config) == 77                     # decided once
+
+
+class Repeating(Tiny):
+    """A network that compiles parts of itself."""
+
+    def compile_repeated(self):
+        self.compiled = True
+
+
+def test_a_network_may_say_what_of_it_is_compiled(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda network: ("compiled", network))
+    network, other = tiny(), Repeating()
+    assert compiled(network) == ("compiled", network)
+    assert compiled(other) is other and other.compiled
 
 
 def slowly(make_batch, seconds):

@@ -1,6 +1,7 @@
 """train/data.py: what the sources return, and what they say when the pictures are not there."""
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from PIL import Image
 
 from minidiff.encoders.text import TextConfig, TextEncoder
 from train import data
-from train.data import Again, Town, TownEdits, draw_seed, on_device, source
+from train.config import LoopConfig
+from train.data import Again, Ahead, Town, TownEdits, draw_seed, on_device, source
 from train.instruct import MIX
 from train.loop import Now
 
@@ -204,3 +206,32 @@ def test_without_a_number_no_batch_comes_again_and_none_is_kept():
         found, now = again(seeded(step), Now(step, 0, 1.0))
         assert torch.equal(found, torch.rand(3, generator=seeded(step))) and now.step == step
     assert len(made) == 3 and not again.made
+
+
+def test_old_batches_fill_the_time_between_new_ones():
+    made = []
+    again = Again(counting(made), distinct=4, seed=0, every=5)
+    steps = [again(None, Now(step, 0, 1.0))[1].step for step in range(40)]
+    assert [now.step for now in made] == [0, 1, 2, 3] and steps[0::5][:4] == [0, 1, 2, 3]
+    assert all(step <= k // 5 for k, step in enumerate(steps[:20]))       # nothing that is not made yet
+    assert set(steps[16:20]) != {3} and steps[20:] == [k % 4 for k in range(20, 40)]
+    assert [again.which(step) for step in range(20)] == steps[:20]        # the same after a break
+
+
+def drawn_with(generator, now):
+    return torch.rand(2, generator=generator), f"{now.step} {now.number}", now.falling
+
+
+@pytest.mark.parametrize("accumulate, passes", [
+    (1, [(0, 0), (1, 0), (2, 0), (7, 0), (8, 0), (1, 0), (9, 0)]),
+    (2, [(0, 2), (0, 3), (1, 2), (1, 3), (5, 2), (0, 2), (5, 3)])])
+def test_batches_made_ahead_are_those_made_when_asked_for(accumulate, passes):
+    """In turn, after a gap, and again, with 0, 1, 2 workers; the numbers are those of a second process."""
+    config = LoopConfig(steps=9, accumulate=accumulate, seed=4)
+    found = [[ahead(Now(*wanted, 0.3)) for wanted in passes]
+             for ahead in (Ahead(drawn_with, replace(config, workers=n)) for n in (0, 1, 2))]
+    for wanted, *batches in zip(passes, *found, strict=True):
+        for numbers, words, falling in batches:
+            assert torch.equal(numbers, batches[0][0]) and falling == 1.0
+            assert words == f"{wanted[0]} {wanted[1]}"
+    assert not torch.equal(found[0][0][0], found[0][1][0])

@@ -13,6 +13,7 @@ from PIL import Image
 
 from minidiff import checkpoint
 from minidiff.checkpoint import CheckpointError, load_state, load_weights
+from minidiff.denoisers import blocks
 from minidiff.denoisers.dit import DiT, DiTConfig
 from minidiff.editor import Editor
 from minidiff.encoders.text import TextConfig, TextEncoder
@@ -21,7 +22,7 @@ from minidiff.images import to_pil
 from minidiff.latent import LatentModel
 from minidiff.process.flow import Flow, shift_for, shifted
 from minidiff.toytown import KINDS, load_split
-from train import flow
+from train import flow, tasks
 from train.config import configure
 from train.data import Town, TownEdits, on_device
 from train.denoising import logit_normal_times, successes, val_edits
@@ -35,19 +36,24 @@ NOW = Now(5, 0, 1.0)
 def quick(small_flow, monkeypatch, tmp_path, tiny_latent_weights):
     """A config of two steps; networks and samples are small, data/ is temporary, but for the splits."""
     load_split("val", 32)
-    monkeypatch.setattr(TownEdits, "PART", 8)
+    monkeypatch.setattr(tasks, "PART", 8)
     monkeypatch.setattr(flow.save_samples, "__defaults__", (2, 1))
     monkeypatch.setattr(flow.figures, "__defaults__", (2, 1))
     monkeypatch.setattr(flow, "save_weights", partial(checkpoint.save_weights, folder=tmp_path / "data"))
     return flow.Config(folder=str(tmp_path / "run"), name="tiny", size=32, steps=2, batch=8, warmup=1,
                        log_steps=1, device="cpu", bf16=False, dim=32, double=1, single=1, generation=0.25,
-                       reconstruction=0.25, fusion=0.25,
+                       reconstruction=0.25, fusion=0.25, writing=0.0, choice=0.0,
                        vae=str(tiny_latent_weights.with_name("tiny-vae.safetensors")))
 
 
 @pytest.fixture
 def vae(quick):
     return VAE.load(quick.vae)
+
+
+def ahead_of(config, now):
+    """The groups of a pass, as the script paints them."""
+    return Tasks(config, "cpu")(generator_of(config.seed, "ahead", now.step, now.number), now)
 
 
 def begun(monkeypatch, config):
@@ -64,6 +70,11 @@ class _Unfinished:
     done = False
 
 
+def town_edits(kinds, seed):
+    """As the tasks draw them."""
+    return TownEdits(kinds, 32, "cpu", seed, part=8)
+
+
 # Tasks
 
 def test_each_task_shows_what_it_says(quick):
@@ -71,7 +82,7 @@ def test_each_task_shows_what_it_says(quick):
     fusion, single, drawn = Tasks(config, "cpu")(generator_of(0, 5, 0), NOW)
     torch.rand(4, generator=(generator := generator_of(0, 5, 0)))           # which fusions go without words
     (same, _), (x0, captions) = (Town(32, "cpu")(4, generator) for _ in range(2))
-    edits, fusions = TownEdits(MIX, 32, "cpu", 0)(4, NOW), TownEdits(("combine",), 32, "cpu", 0)(4, NOW)
+    edits, fusions = town_edits(MIX, 0)(4, NOW), town_edits(("combine",), 2)(4, NOW)
     assert [len(group.contexts) for group in (fusion, single, drawn)] == [2, 1, 0]
     assert torch.equal(drawn.target, x0) and drawn.words == captions and not drawn.region.any()
     assert single.words == [""] * 4 + list(edits.instruction) and fusion.words == list(fusions.instruction)
@@ -92,6 +103,7 @@ def test_a_reconstruction_sees_its_own_source_and_is_always_told_to_change_nothi
 
 
 def test_shares():
+    assert counts(32, 0.2, 0.05, 0.1, 0.3) == (6, 2, 3, 10, 11)
     assert counts(32, 0.2, 0.05, 0.1) == (6, 2, 3, 21) and counts(4, 0.5, 0.5, 0) == (2, 2, 0, 0)
     for shares in ((0.5, 0.6, 0), (-0.1, 0.5, 0)):
         with pytest.raises(ValueError, match="shares of the batch are"):
@@ -101,9 +113,11 @@ def test_shares():
 
 
 @pytest.mark.parametrize(
-    "shares, sizes", [((1, 0, 0), [0]), ((0, 1, 0), [1]), ((0, 0, 1), [2]), ((0, 0, 0), [1])])
-def test_tasks_can_be_left_out(quick, shares, sizes):
-    names = ("generation", "reconstruction", "fusion")
+    "share, sizes", [("generation", [0]), ("reconstruction", [1]), ("writing", [1]), ("fusion", [2]),
+                     ("choice", [3]), (None, [1])])
+def test_tasks_can_be_left_out(quick, share, sizes):
+    names = ("generation", "reconstruction", "writing", "fusion", "choice")
+    shares = [float(name == share) for name in names]
     groups = Tasks(replace(quick, **dict(zip(names, shares))), "cpu")(generator_of(0, 5, 0), NOW)
     assert [len(group.contexts) for group in groups] == sizes and len(groups[0].words) == 8
 
@@ -112,18 +126,50 @@ def test_kinds_are_all_those_with_a_truth():
     assert {*MIX, "combine"} == set(KINDS)
 
 
+def test_writing_is_more_edits_of_signs(quick):
+    config = replace(quick, generation=0.0, reconstruction=0.0, fusion=0.0, writing=0.5, drop=0.0)
+    (group,) = Tasks(config, "cpu")(generator_of(0, 5, 0), NOW)
+    signs, edits = town_edits(("text",), 1)(4, NOW), town_edits(MIX, 0)(4, NOW)
+    assert group.words == list(signs.instruction + edits.instruction)
+    assert torch.equal(group.target, torch.cat([signs.target, edits.target]))
+    assert torch.equal(group.contexts[0], torch.cat([signs.source, edits.source]))
+
+
+def test_a_choice_says_which_of_two_pictures_counts(quick):
+    config = replace(quick, batch=12, generation=0.0, reconstruction=0.0, fusion=0.0, choice=1.0, drop=0.0)
+    (group,) = Tasks(config, "cpu")(generator_of(0, 5, 0), NOW)
+    edits, (source, second, third) = town_edits(("combine",), 3)(12, NOW), group.contexts
+    assert torch.equal(group.target, edits.target) and torch.equal(source, edits.source)
+    chosen = ["image 3" in words for words in group.words]
+    assert 0 < sum(chosen) < 12
+    for i, is_third in enumerate(chosen):
+        assert torch.equal((third if is_third else second)[i], edits.reference[i])
+        assert torch.equal((second if is_third else third)[i], edits.reference[i - 1])
+        assert group.words[i].replace("image 3", "image 2") == edits.instruction[i]
+
+
+def test_groups_travel_as_bytes(quick):
+    for group in Tasks(quick, "cpu")(generator_of(0, 5, 0), NOW):
+        packed = group.as_bytes()
+        assert all(picture.dtype == torch.uint8 for picture in (packed.target, *packed.contexts))
+        for before, after in zip((group.target, *group.contexts), (
+                (there := packed.as_floats("cpu")).target, *there.contexts), strict=True):
+            assert after.dtype == torch.float32 and (before - after).abs().max() <= 1 / 255 + 1e-6
+        assert there.words == group.words and there.region is group.region
+
+
 # Batches
 
 def test_a_batch_is_on_the_line_from_latents_to_noise_and_its_contexts_are_clean(quick, vae, monkeypatch):
     network, make_batch = begun(monkeypatch, quick)
     batch = make_batch(generator_of(0, 5, 0), NOW)
-    groups = Tasks(quick, "cpu")(generator := generator_of(0, 5, 0), NOW)
-    times = logit_normal_times(8, shift_for(16), generator)
+    groups = [group.as_bytes().as_floats("cpu") for group in ahead_of(quick, NOW)]
+    times = logit_normal_times(8, shift_for(16), generator := generator_of(0, 5, 0))
     noises = on_device(generator, "cpu")
     start = 0
     for made, group in zip(batch, groups, strict=True):
         z_t, level, tokens, v, weight, contexts = made
-        z0, n = vae.latents(group.target), len(group.words)
+        z0, n = vae.latents(group.target).half().float(), len(group.words)
         noise = torch.randn(z0.shape, generator=noises)
         t = times[start : (start := start + n)]
         a = t.float().view(n, 1, 1, 1)
@@ -131,12 +177,22 @@ def test_a_batch_is_on_the_line_from_latents_to_noise_and_its_contexts_are_clean
         assert (z_t - ((1 - a) * z0 + a * noise)).abs().max() < 1e-5 and (v - (noise - z0)).abs().max() < 1e-5
         assert torch.equal(tokens, network.text.tokenize(group.words))
         for context, picture in zip(contexts, group.contexts, strict=True):
-            assert (context - vae.latents(picture)).abs().max() < 1e-5
+            assert (context - vae.latents(picture)).abs().max() < 2e-3
         assert torch.equal(weight, 1 + 4.0 * cells_of(group.region, 4)) and z_t.shape[2:] == (8, 8)
         assert not any(tensor.requires_grad for tensor in (z_t, v, *contexts))
     late = make_batch(generator_of(0, 5, 0), Now(5, 0, 0.0))
     assert all((made[4] == 1).all() and torch.equal(made[0], then[0]) for made, then in zip(late, batch))
     assert not torch.equal(make_batch(generator_of(0, 6, 0), Now(6, 0, 1.0))[0][0], batch[0][0])
+
+
+def test_workers_paint_the_same_batches(quick, monkeypatch):
+    _, alone = begun(monkeypatch, quick)
+    _, painted = begun(monkeypatch, replace(quick, workers=2))
+    for step in (0, 1, 2):
+        for one, other in zip(alone(generator_of(0, step, 0), Now(step, 0, 1.0)),
+                              painted(generator_of(0, step, 0), Now(step, 0, 1.0)), strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one[:5], other[:5], strict=True))
+            assert all(torch.equal(a, b) for a, b in zip(one[5], other[5], strict=True))
 
 
 def test_times_are_logit_normal_shifted_stratified_and_in_random_order():
@@ -185,6 +241,34 @@ def test_the_loss_is_the_weighted_error_of_the_velocity_group_by_group():
 
 # Trainings
 
+def test_what_all_blocks_share_is_compiled_once(monkeypatch):
+    """And gives the same losses, whatever the number of tokens. Sizes that are equal by chance would be
+    taken for always equal."""
+    graphs, real = [], torch.compile
+
+    def counted(graph, _):
+        graphs.append(graph)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", lambda f, dynamic: real(f, backend=counted, dynamic=dynamic))
+    monkeypatch.setattr(blocks, "attend", blocks.attend_fused)  # as on a GPU
+    torch.manual_seed(0)
+    text = TextConfig(Town.words, Town.characters, dim=96, layers=1)
+    shape = DiTConfig(8, dim=64, blocks=("double", "single", "single"), condition_dim=48, text_dim=96)
+    network = flow.TokensToVelocity(shape, text)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    groups = []
+    for n, count, words in ((6, 0, "a house at night"), (7, 1, "make the house red"), (9, 2, "paint it")):
+        z_t, v, tokens = torch.randn(n, 8, 8, 8), torch.randn(n, 8, 8, 8), network.text.tokenize([words] * n)
+        groups.append((z_t, torch.rand(n), tokens, v, torch.rand(n, 1, 8, 8), [z_t] * count))
+    expected, _ = network(*groups)
+    network.compile_repeated()
+    torch._dynamo.reset()
+    losses, _ = network(*groups)
+    assert (losses - expected).abs().max() < 1e-5 and len(graphs) == 2
+
+
 def test_a_training_ends_in_weights_that_draw_and_edit(quick, tmp_path):
     state = flow.main(replace(quick, export=True))
     path = tmp_path / "data" / "tiny.safetensors"
@@ -219,6 +303,14 @@ def test_a_training_can_begin_with_the_weights_of_another(quick, monkeypatch, tm
         flow.begin_with(network, path, "0123")
     with pytest.raises(CheckpointError):
         begun(monkeypatch, replace(quick, init=path, dim=64))
+    monkeypatch.setattr(Town, "words", ("zebra", *Town.words))  # a vocabulary that has grown
+    grown, _ = begun(monkeypatch, replace(quick, init=path))
+    for word in ("red", "3", "zebra"):
+        row = grown.text.token.weight[grown.text.word_number[word]]
+        if word == "zebra":
+            assert row.abs().max() < 0.2
+        else:
+            assert torch.equal(row, network.text.token.weight[network.text.word_number[word]])
 
 
 def test_an_interrupted_training_resumes_to_the_same_bits(quick, tmp_path, monkeypatch):

@@ -14,6 +14,8 @@ class LoopConfig:
     process.  warmup: steps in which the learning rate rises; decay: share of the steps in which it falls.
     muon: part of the names of those matrices that Muon moves, the rest is AdamW's; "" = all AdamW.
     distinct: batches that differ, before they come again with other noise, where a script says so; 0 = all.
+    every: steps to a new one of these, with old ones between, so that no step waits for painting.
+    workers: processes that paint batches ahead, where a script says so; 0 = they are painted when needed.
     clip: longest gradient.  ema: share of the weights' running mean that survives a step.
     """
 
@@ -29,6 +31,8 @@ class LoopConfig:
     weight_decay: float = 0.01
     muon: str = ""
     distinct: int = 0
+    every: int = 1
+    workers: int = 0
     clip: float = 1.0
     ema: float = 0.999
     device: str = "auto"
@@ -48,7 +52,7 @@ class LoopConfig:
 
 
 # These say where, how long and how often to look, not what is learnt: a run may be resumed with others.
-FREE = ("folder", "name", "export", "download", "minutes", "device", "compile",
+FREE = ("folder", "name", "export", "download", "minutes", "device", "compile", "workers",
         "log_steps", "save_minutes", "sample_minutes")
 
 

@@ -3,17 +3,19 @@
 A source is called with (n, generator) and returns n pictures and n captions, the same for the same generator.
 """
 
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
+from torch.utils.data import DataLoader
 
 from minidiff.images import still_picture, to_rgb
 from minidiff.toytown import VOCABULARY, captions, edits, paint, scenes
 from minidiff.toytown.glyphs import CHARACTERS
-from train.loop import generator_of
+from train.loop import Now, generator_of
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -37,18 +39,19 @@ class Town:
 class TownEdits:
     """Fresh edits of Toytown for every batch, painted on the training device.
 
-    They are drawn PART at a time, since few at a time cost twice as much each; a part serves PART / n steps.
+    They are drawn `part` at a time, by default PART, since few at a time cost twice as much each; a part
+    serves part / n steps.
     """
 
     PART = 512
 
-    def __init__(self, kinds, size, device, seed):
+    def __init__(self, kinds, size, device, seed, part=None):
         self.kinds, self.size, self.device, self.seed = kinds, size, device, seed
-        self.drawn = {}
+        self.part, self.drawn = part or self.PART, {}
 
     def __call__(self, n, now):
         """n edits for the pass of a step, the same for the same step.  now: as in train.loop."""
-        steps = max(self.PART // n, 1)
+        steps = max(self.part // n, 1)
         part, place = divmod(now.step, steps)
         wanted = (n, part, now.number)
         if wanted not in self.drawn:
@@ -59,27 +62,85 @@ class TownEdits:
         return self.drawn[wanted][place * n : (place + 1) * n]
 
 
-class Again:
-    """Batches that are made once and come again every `distinct` steps: for what is slow to make.
+class Ahead:
+    """Batches that worker processes make ahead of their steps, on the CPU: for what keeps a GPU waiting.
 
-    make: (CPU generator, Now) -> anything, as train.loop's make_batch; but it is not told how far the
-    training is.  distinct: 0 = none comes again, and none is kept; else all are, on the training device: the
-    2,000 of train.flow are 4 GB. A training that resumes makes the same ones, when they are asked for.
+    make: (CPU generator, Now) -> tensors and strings; but it is not told how far the training is.  workers:
+    how many; 0 = none, made when asked for. The batches are the same, however many there are.
     """
 
-    def __init__(self, make, distinct, seed):
-        self.make, self.distinct, self.seed = make, distinct, seed
+    def __init__(self, make, config):
+        self.make, self.seed, self.accumulate = make, config.seed, config.accumulate
+        self.workers = config.workers
+        self.coming = None                                      # the pass that the workers make next
+
+    def __call__(self, now):
+        """The batch of a pass of a step.  now: as in train.loop. Steps left out make workers begin anew."""
+        wanted = now.step, now.number
+        if not self.workers or (self.coming and wanted < self.coming):
+            return self[wanted]
+        if wanted != self.coming:
+            self.begin(wanted)
+        self.coming = next(self.later)
+        return next(self.batches)
+
+    def begin(self, wanted):
+        """Set the workers to work, from this pass on."""
+        fork = "fork" if "fork" in get_all_start_methods() else None
+        loader = DataLoader(self, None, sampler=passes(*wanted, self.accumulate), num_workers=self.workers,
+                            prefetch_factor=8, pin_memory=torch.cuda.is_available(),
+                            multiprocessing_context=fork)
+        self.batches, self.later = iter(loader), passes(*wanted, self.accumulate)
+        next(self.later)
+
+    def __getitem__(self, wanted):
+        step, number = wanted
+        return self.make(generator_of(self.seed, "ahead", step, number), Now(step, number, 1.0))
+
+
+def passes(step, number, accumulate):
+    """The passes of one process from one of them on, without end: (step, number), as in train.loop."""
+    first = number - number % accumulate
+    while True:
+        yield step, number
+        number += 1
+        if number == first + accumulate:
+            step, number = step + 1, first
+
+
+class Again:
+    """Batches that are made once and come again: for what is slow to make.
+
+    make: (CPU generator, Now) -> anything, as train.loop's make_batch; but it is not told how far the
+    training is.  distinct: how many there are; 0 = none comes again, and none is kept; else all are, on the
+    training device: the 2,000 of train.flow are 2 GB. A training that resumes makes the same ones, when they
+    are asked for.  every: a new one is made each so many steps, and until all are, the steps between get old
+    ones, by chance; then they come in turn.
+    """
+
+    def __init__(self, make, distinct, seed, every=1):
+        self.make, self.distinct, self.seed, self.every = make, distinct, seed, every
         self.made = {}
 
     def __call__(self, generator, now):
         """The batch of a pass of a step."""
         if not self.distinct:
             return self.make(generator, now)
-        now = now._replace(step=now.step % self.distinct, falling=1.0)
+        now = now._replace(step=self.which(now.step), falling=1.0)
         wanted = now.step, now.number
         if wanted not in self.made:
             self.made[wanted] = self.make(generator_of(self.seed, "again", *wanted), now)
         return self.made[wanted]
+
+
+    def which(self, step):
+        """The number of a step's batch, 0 to distinct - 1."""
+        made, between = divmod(step, self.every)
+        if made >= self.distinct:
+            return step % self.distinct
+        if not between:
+            return made
+        return int(torch.randint(made + 1, (), generator=generator_of(self.seed, "old", step)))
 
 
 class Pictures:

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from minidiff import toytown
-from minidiff.checkpoint import fill, load_weights, save_weights, write_atomically
+from minidiff.checkpoint import fill, fitting, load_weights, save_weights, write_atomically
 from minidiff.denoisers.unet import UNet
-from minidiff.encoders.text import TextEncoder
+from minidiff.encoders.text import SPECIAL, TextConfig, TextEncoder
 from minidiff.measure import preservation, success
 from minidiff.model import Model
 from minidiff.process.flow import shifted
@@ -84,12 +84,34 @@ def snr_weight(process, t, limit):
 def warm_start(network, name):
     """Begin from shipped weights; extra channels and the look at neighbours, if lacking, begin at zero.
 
-    Raises CheckpointError if they lack anything else, or have more.
+    Words that they do not know begin as they are. Raises CheckpointError if they lack anything else, or have
+    more.
     """
-    tensors, _ = load_weights(name)
+    tensors, entry = load_weights(name)
+    with fitting(name):
+        learn_words(network.text, entry["config"]["text"], tensors)
     own = network.state_dict().items()
     extra = {key: tensor for key, tensor in own if "stem_extra" in key or "neighbours" in key}
     fill(network, {**extra, **tensors}, name)
+
+
+def learn_words(text, config, tensors):
+    """Make the table of tokens in these weights, whose encoder had this `config`, one of all that text knows.
+
+    Words and characters newer than the weights keep the rows that text has. Raises ValueError for those that
+    text does not know.
+    """
+    before, key = TextEncoder(TextConfig.from_dict(config)), "text.token.weight"
+    rows, table = text.token.weight.detach().clone(), tensors[key]
+    if rows.shape[1] != table.shape[1]:
+        raise ValueError(f"its tokens have {table.shape[1]} channels: {rows.shape[1]} expected")
+    rows[:SPECIAL] = table[:SPECIAL]
+    for mine, theirs in ((text.word_number, before.word_number),
+                         (text.character_number, before.character_number)):
+        if unknown := sorted(set(theirs) - set(mine)):
+            raise ValueError(f"its vocabulary has {', '.join(unknown)}: words known here expected")
+        rows[[mine[token] for token in theirs]] = table[list(theirs.values())]
+    tensors[key] = rows
 
 
 def drawn(network, process, captions, like, generator, steps, scale=1.0, extra=None):

@@ -3,7 +3,7 @@
     python -m train.flow --preset cpu --folder runs/town-context --export
     python -m train.flow --preset gpu --folder runs/town-context --export
 
-Flow matching, in the latents of a frozen VAE, town-vae, on the four tasks of train/tasks.py. The same command
+Flow matching, in the latents of a frozen VAE, town-vae, on the six tasks of train/tasks.py. The same command
 again resumes. The folder of the run gets its checkpoints, log.jsonl, samples/STEP.png, and samples/STEP.json:
 how many edits of the val split succeed, and how much they keep. These lines go into the manifest, as the
 curve of the training.
@@ -25,9 +25,10 @@ from minidiff.encoders.vae import VAE, cells_of
 from minidiff.latent import LatentModel
 from minidiff.process.flow import Flow, shift_for
 from train.config import LoopConfig, from_command_line
-from train.data import Again, Town, on_device
+from train.data import Again, Ahead, Town, on_device
 from train.denoising import (
     emphasised,
+    learn_words,
     logit_normal_times,
     made_by,
     save_picture,
@@ -48,7 +49,8 @@ class Config(LoopConfig):
 
     size: of the pictures.  vae: weights of the VAE.  init: weights to begin with, of the same shape, in the
     latents of the same VAE; "" = random ones.  patch, dim: of the transformer; double, single: how many
-    blocks of each kind.  generation, reconstruction, fusion: shares of a batch, the rest is editing.
+    blocks of each kind.  generation, reconstruction, writing, fusion, choice: shares of a batch, the rest is
+    editing; see train/tasks.py.
     emphasis: how much more a cell counts that truly changes, until the learning rate falls, and with it, to
     1.  drop: share of captions and instructions that are not said.  export: write
     data/weights/NAME.safetensors at the end.
@@ -60,11 +62,13 @@ class Config(LoopConfig):
     init: str = ""
     patch: int = 2
     dim: int = 192
-    double: int = 2
-    single: int = 6
+    double: int = 1
+    single: int = 5
     generation: float = 0.2
     reconstruction: float = 0.05
+    writing: float = 0.1
     fusion: float = 0.1
+    choice: float = 0.05
     emphasis: float = 5.0
     drop: float = 0.1
     export: bool = False
@@ -73,29 +77,39 @@ class Config(LoopConfig):
 PRESETS = {
     "cpu": dict(minutes=90, batch=32, dim=128, double=1, single=5, learning_rate=4e-3, decay=0.4,
                 muon="blocks", distinct=2000),
-    "gpu": dict(minutes=9, batch=512, learning_rate=4e-3, decay=0.4, muon="blocks", compile=True),
+    "gpu": dict(minutes=9, batch=1024, learning_rate=3e-3, decay=0.5, muon="blocks", distinct=2000,
+                every=8, workers=14, compile=True, sample_minutes=3),
 }
 
 
 def main(config):
     """Train, and return the training's State; with config.export the EMA weights go to data/weights."""
     device = Place.find(config.device).device
-    process, vae, tasks = Flow(), VAE.load(config.vae, device), Tasks(config, device)
+    process, vae = Flow(), VAE.load(config.vae, device)
+    tasks = Tasks(config, "cpu" if config.workers else device)
     _, latents_of = load_weights(config.vae)                    # now: its name may mean others at the end
     network, shift = begin(config, vae), time_shift(config, vae)
     if config.init:
         begin_with(network, config.init, latents_of["sha256"])
 
+    def worded(generator, now):
+        """The groups of a pass, with their words as tokens, and their pictures as bytes."""
+        groups = tasks(generator, now)
+        return [(network.text.tokenize(group.words), group.as_bytes()) for group in groups]
+
+    painted = Ahead(worded, config)
+
     def latents(generator, now):
         """The groups of a pass as latents: [(tokens, z0, contexts, changing cells), ...]"""
         found = []
-        for group in tasks(generator, now):
-            z0, *contexts = encoded(vae, group.target, *group.contexts)
-            tokens = network.text.tokenize(group.words).to(device)
-            found.append((tokens, z0, contexts, cells_of(group.region, vae.config.factor)))
+        for tokens, group in painted(now):
+            group = group.as_floats(device)
+            z0, *contexts = (latent.half() for latent in encoded(vae, group.target, *group.contexts))
+            changing = cells_of(group.region.to(device), vae.config.factor)
+            found.append((tokens.to(device), z0, contexts, changing))
         return found
 
-    again = Again(latents, config.distinct, config.seed)
+    again = Again(latents, config.distinct, config.seed, config.every)
 
     def make_batch(generator, now):
         groups = again(generator, now)
@@ -104,6 +118,7 @@ def main(config):
         batch = []
         for group, t in zip(groups, times.split([len(tokens) for tokens, *_ in groups]), strict=True):
             tokens, z0, contexts, changing = group
+            z0 = z0.float()
             noise = torch.randn(z0.shape, device=device, generator=noise_of)
             weight = emphasised(torch.ones(len(z0), device=device), changing, emphasis)
             batch.append(noised(process, tokens, z0, contexts, t, noise, weight))
@@ -135,6 +150,7 @@ def begin_with(network, name, vae_sha256):
     with fitting(name):
         if entry["config"]["vae_sha256"] != vae_sha256:
             raise ValueError("trained in the latents of another VAE")
+        learn_words(network.text, entry["config"]["text"], tensors)
     fill(network, tensors, name)
 
 
@@ -158,6 +174,12 @@ class TokensToVelocity(nn.Module):
     def __init__(self, dit, text):
         super().__init__()
         self.dit, self.text = DiT(dit), TextEncoder(text)
+
+    def compile_repeated(self):
+        """Compile what all blocks share, once for any number of tokens: as a whole, it would take minutes."""
+        for stream in (stream for block in self.dit.blocks for stream in block.streams):
+            stream.look = torch.compile(stream.look, dynamic=True)
+            stream.think = torch.compile(stream.think, dynamic=True)
 
     def forward(self, *groups):
         """The losses of all groups, each as `loss` takes it: ((B,) losses, (B,) levels 0..1)."""

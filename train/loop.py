@@ -50,7 +50,7 @@ def train(network, make_batch, config, sample=None):
     place = Place.find(config.device)
     state = State(network.to(place.device, memory_format=torch.channels_last), config)
     state.resume(config.folder)
-    parallel = place.parallel(torch.compile(network) if config.compile else network)
+    parallel = place.parallel(compiled(network) if config.compile else network)
     log, clock = Log(config.folder, state, place), Clock(state.seconds)
     bar = tqdm(total=state.steps or None, initial=state.step, unit="step", disable=not place.first)
     with interrupts() as interrupted, bar:
@@ -58,6 +58,7 @@ def train(network, make_batch, config, sample=None):
         while not state.done and not stopping:
             log.add(*one_step(parallel, state, make_batch, config, place))
             state.seconds, known = clock.seconds(), state.steps
+            state.mark()
             stopping, state.steps = place.agree(interrupted.is_set(), count_steps(state, config))
             if state.step % config.log_steps == 0 or state.done:
                 bar.set_postfix(log.write(state, learning_rate(state.step - 1, state.steps, config)))
@@ -102,6 +103,14 @@ def one_step(parallel, state, make_batch, config, place):
     return losses, levels, norm
 
 
+def compiled(network):
+    """The network, compiled as a whole, or as it says itself, if parts of it repeat."""
+    if not hasattr(network, "compile_repeated"):
+        return torch.compile(network)
+    network.compile_repeated()
+    return network
+
+
 def learning_rate(step, steps, config):
     """Up in a straight line, constant, and down over the last share `decay` of the steps.
 
@@ -119,10 +128,16 @@ def falling(step, steps, decay):
 
 
 def count_steps(state, config):
-    """The number of steps of the run, 0 until 1 - decay of the minutes are spent; the fall takes the rest."""
+    """The number of steps of the run, 0 until 1 - decay of the minutes are spent; the fall takes the rest.
+
+    How many fit in the rest is told from the speed in the last quarter of this time: at first, a training
+    compiles, and makes what comes again.
+    """
     if state.steps or state.seconds < (1 - config.decay) * 60 * config.minutes:
         return state.steps
-    return max(state.step + 1, round(state.step / (1 - config.decay)))
+    step, seconds = state.marked
+    pace = (state.step - step) / max(state.seconds - seconds, 1e-9)                # steps a second
+    return max(state.step + 1, round(state.step + pace * config.decay * 60 * config.minutes))
 
 
 def generator_of(*parts):

@@ -4,6 +4,8 @@ Where AdamW scales each number by its own history, Muon takes a layer's weights 
 and moves all of its directions about equally far. What it gained is in data/README.md, at town-vae.
 """
 
+from itertools import groupby
+
 import torch
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315                          # steep at 0, so that few turns will do
@@ -26,18 +28,26 @@ class Muon(torch.optim.Optimizer):
     def step(self):
         """One step of all parameters that have a gradient."""
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self.move(weight, group["lr"], group["weight_decay"], group["momentum"])
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            for _, alike in groupby(sorted(weights, key=matrix_shape), matrix_shape):
+                self.move(list(alike), group["lr"], group["weight_decay"], group["momentum"])
 
-    def move(self, weight, lr, weight_decay, momentum):
-        """One step of one parameter."""
-        memory = self.state[weight]
-        mean = memory.setdefault("momentum", torch.zeros_like(weight))
-        mean.lerp_(weight.grad, 1 - momentum)
-        update = orthogonalised(weight.grad.lerp(mean, momentum).flatten(1))       # (m, n)
-        size = 0.2 * max(update.shape) ** 0.5
-        weight.mul_(1 - lr * weight_decay).sub_(update.view(weight.shape), alpha=lr * size)
+    def move(self, weights, lr, weight_decay, momentum):
+        """One step of parameters with equally large matrices: together, since each alone is little work."""
+        ahead = []
+        for weight in weights:
+            mean = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+            mean.lerp_(weight.grad, 1 - momentum)
+            ahead.append(weight.grad.lerp(mean, momentum).flatten(1))              # (m, n)
+        updates = orthogonalised(torch.stack(ahead))
+        size = 0.2 * max(updates.shape[1:]) ** 0.5
+        for weight, update in zip(weights, updates, strict=True):
+            weight.mul_(1 - lr * weight_decay).sub_(update.view(weight.shape), alpha=lr * size)
+
+
+def matrix_shape(weight):
+    """(m, n) of a parameter, taken as a matrix of its outputs by all that they see."""
+    return len(weight), weight[0].numel()
 
 
 def orthogonalised(matrix, turns=5):
@@ -45,17 +55,17 @@ def orthogonalised(matrix, turns=5):
 
     X <- a X + b (X X^T) X + c (X X^T)^2 X keeps U and V: Newton and Schulz's iteration. By Jordan's
     coefficients singular values above some .002 of the norm end between .68 and 1.2, and do not settle there,
-    which is the price of so few turns; smaller ones grow some 480 times.  matrix: (m, n).  Returns the same
-    shape, float32.
+    which is the price of so few turns; smaller ones grow some 480 times.  matrix: (m, n), or several of them,
+    (..., m, n).  Returns the same shape, float32.
     """
     a, b, c = COEFFICIENTS
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix).bfloat16()
-    x = x / (x.norm() + 1e-7)                                                      # no singular value above 1
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    x = (matrix.mT if tall else matrix).bfloat16()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)                            # no singular value above 1
     for _ in range(turns):
-        square = x @ x.T
+        square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return (x.T if tall else x).float()
+    return (x.mT if tall else x).float()
 
 
 def split_parameters(network, moved):

@@ -30,11 +30,17 @@ class State:
         if matrices:
             self.optimizers.append(Muon(matrices, weight_decay=config.weight_decay))
         self.step, self.steps, self.seconds = 0, config.steps, 0.0
+        self.marked = None
 
     @property
     def done(self):
         """Has the last step been made?"""
         return 0 < self.steps <= self.step
+
+    def mark(self):
+        """Remember the step and the second at three quarters of the time before the learning rate falls."""
+        if self.marked is None and self.seconds >= 0.75 * (1 - self.config.decay) * 60 * self.config.minutes:
+            self.marked = self.step, self.seconds
 
     def follow(self):
         """Move the running mean towards the weights: ema <- d ema + (1 - d) weights.

@@ -1,12 +1,14 @@
-"""The four tasks that one network is trained on together, each with its own number of context pictures.
+"""The six tasks that one network is trained on together, each with its own number of context pictures.
 
 generation       caption                              -> picture
 reconstruction   picture, ""                          -> the same picture
 editing          picture, instruction                 -> its true edit
+writing          the same, of signs alone: nothing else is as hard to learn
 fusion           picture, second picture, instruction -> its true edit
+choice           the same, and a picture more; the instruction says which of the two counts
 
-Those with equally many context pictures make a group. To pad all to two would be simpler, but costs half as
-much again in time, since attention to nothing is not free.
+Those with equally many context pictures make a group. To pad all to as many would be simpler, but costs half
+as much again in time, since attention to nothing is not free.
 """
 
 from itertools import groupby
@@ -18,8 +20,11 @@ from torch import Tensor
 from minidiff.process.guidance import drop_conditions
 from train.data import Town, TownEdits
 
-MIX = ("recolour", "remove", "season", "time", "style", "relational") + (
-    "recolour", "add", "replace", "move", "resize", "text") * 2  # each kind as often as it stands here
+# Each kind as often as it stands here: those that are soon learnt least.
+MIX = ("season", "time", "style") + ("remove", "relational", "add", "move", "text") * 2 + (
+    "recolour", "replace", "resize") * 3
+FUSION = ("combine",)
+PART = 128                                                      # edits drawn at once, where a batch has fewer
 
 
 class Group(NamedTuple):
@@ -27,6 +32,7 @@ class Group(NamedTuple):
 
     words: n strings, or None where nothing is said.  target: (n, 3, H, W), the picture to make.
     region: bool (n, 1, H, W), where it differs from the first context.  contexts: (n, 3, H, W) each.
+    Pictures are float32 in [-1, 1], or, on their way from one process to another, bytes.
     """
 
     words: list
@@ -34,23 +40,37 @@ class Group(NamedTuple):
     region: Tensor
     contexts: tuple = ()
 
+    def as_bytes(self):
+        """The same, with pictures as files have them: uint8, a quarter as large."""
+        return self.each(lambda picture: ((picture + 1) * 127.5).round().byte())
+
+    def as_floats(self, device):
+        """The inverse of as_bytes, on a device."""
+        return self.each(lambda picture: picture.to(device, non_blocking=True).float() / 127.5 - 1)
+
+    def each(self, change):
+        """The same, with every picture changed."""
+        return self._replace(target=change(self.target), contexts=tuple(map(change, self.contexts)))
+
 
 class Tasks:
-    """Draws batches: shares of them are fusion, reconstruction and generation, the rest is editing.
+    """Draws batches: shares are for all tasks but editing, which is the rest.
 
     drop: share of captions and instructions that are not said, for guidance. Reconstruction keeps its empty
     instruction: to be told to change nothing is not the same as to be told nothing.
     """
 
     def __init__(self, config, device):
-        self.counts = counts(config.batch, config.fusion, config.reconstruction, config.generation)
+        shares = config.choice, config.fusion, config.reconstruction, config.generation, config.writing
+        self.counts = counts(config.batch, *shares)
         self.drop, self.town = config.drop, Town(config.size, device)
-        self.edits = TownEdits(MIX, config.size, device, config.seed)
-        self.fusions = TownEdits(("combine",), config.size, device, config.seed)
+        self.edits, self.signs, self.fusions, self.choices = (
+            TownEdits(kinds, config.size, device, config.seed + i, PART)
+            for i, kinds in enumerate((MIX, ("text",), FUSION, FUSION)))
 
     def __call__(self, generator, now):
         """The groups of a pass, those with most context pictures first.  now: as in train.loop."""
-        tasks = self.fusion, self.reconstruction, self.generation, self.editing
+        tasks = self.choice, self.fusion, self.reconstruction, self.generation, self.writing, self.editing
         groups = [task(n, generator, now) for task, n in zip(tasks, self.counts, strict=True) if n]
         groups.sort(key=looks_at, reverse=True)
         return [joined(same) for _, same in groupby(groups, looks_at)]
@@ -67,7 +87,14 @@ class Tasks:
 
     def editing(self, n, generator, now):
         """Edits that speak of one picture."""
-        batch = self.edits(n, now)
+        return self.one_picture(self.edits(n, now), generator)
+
+    def writing(self, n, generator, now):
+        """Edits of what is written on signs."""
+        return self.one_picture(self.signs(n, now), generator)
+
+    def one_picture(self, batch, generator):
+        """Edits that speak of one picture, as a group."""
         return Group(self.said(batch.instruction, generator), batch.target, batch.region, (batch.source,))
 
     def fusion(self, n, generator, now):
@@ -75,6 +102,12 @@ class Tasks:
         batch = self.fusions(n, now)
         words, both = self.said(batch.instruction, generator), (batch.source, batch.reference)
         return Group(words, batch.target, batch.region, both)
+
+    def choice(self, n, generator, now):
+        """Edits that take something from image 2, or from image 3, and not from the other."""
+        batch = self.choices(n, now)
+        words, *others = batch.among_three(torch.rand(n, generator=generator) < 0.5)
+        return Group(self.said(words, generator), batch.target, batch.region, (batch.source, *others))
 
     def said(self, words, generator):
         """Words, but for the share that is dropped."""

@@ -6,7 +6,8 @@ edits, and "over floor" what the editor keeps beyond it: an editor in latents ha
 "strict": success, and at least the smaller of 35 dB and the floor less 1 dB kept, or all survived; the same
 for all editors here. "codec: source" is the round trip of the source, "codec: truth" that of the true render,
 about as good as an editor in these latents can be. "combine" takes from image 2: an object's look, an object
-that was not there, a colour, the style. ± is half of a 95 % interval.
+that was not there, a colour, the style. "a picture more": the same edits, told to take from one of two
+pictures, image 2 or image 3, where the other one is another edit's. ± is half of a 95 % interval.
 """
 
 from functools import partial
@@ -23,9 +24,9 @@ from minidiff.toytown.glyphs import LATIN
 from minidiff.toytown.requests import CLASSES
 
 WEIGHTS = "town-context"
-QUICK = dict(each=1, few=1, steps=2)
+QUICK = dict(each=2, few=1, steps=2)
 KINDS = (*TESTED, "combine")
-CONTEXT, TRUTH = "pictures as tokens", "codec: truth"
+CONTEXT, MORE, TRUTH = "pictures as tokens", "pictures as tokens, a picture more", "codec: truth"
 WITH_FLOOR = (*COLUMNS, ("floor (dB)", "floor", "median"), ("over floor (dB)", "over floor", "median"))
 
 
@@ -40,10 +41,12 @@ def rows(model, each=80, few=12, steps=20, seed=0):
     editors["codec: source"] = partial(by_codec, model, what="source"), None, some
     editors[TRUTH] = partial(by_codec, model, what="target"), None, edits
     editors[CONTEXT] = partial(by_context, steps=steps), model, edits
+    editors[MORE] = partial(by_context, steps=steps, others=image_3), model, edits[edits.has_reference]
     found = []
     for name, (edit, network, batch) in editors.items():
         outputs, costs = edited(edit, network, batch, seeded(seed), name)
-        figures, chosen_by = judged_in_latents(outputs, batch, model), groups(batch, name in (CONTEXT, TRUTH))
+        figures = judged_in_latents(outputs, batch, model)
+        chosen_by = of_the_two(batch) if name == MORE else groups(batch, name in (CONTEXT, TRUTH))
         found += [row(name, group, chosen, figures, costs, WITH_FLOOR)
                   for group, chosen in chosen_by.items() if chosen.any()]
     return found
@@ -77,6 +80,28 @@ def groups(edits, detailed):
                     "held-out colour": edits.held_out_colors}
 
 
+def image_2(edits):
+    """(instructions, [image 2]) of edits that speak of one; (instructions, []) of others."""
+    return edits.instruction, [edits.reference] if edits.has_reference.all() else []
+
+
+def image_3(edits):
+    """(instructions, [image 2, image 3]): every other edit takes from image 3."""
+    words, *pictures = edits.among_three(takes_image_3(edits))
+    return words, pictures
+
+
+def takes_image_3(edits):
+    """bool (n,): every other one."""
+    return torch.arange(len(edits)) % 2 == 1
+
+
+def of_the_two(edits):
+    """Name -> bool (n,): the edits of `image_3` that take from image 2, and from image 3."""
+    third = takes_image_3(edits)
+    return {"combine, of image 2": ~third, "combine, of image 3": third}
+
+
 def judged_in_latents(outputs, edits, model):
     """As judging.judged, with the model's codec in mind; "floor", "over floor": dB, nan for global edits."""
     source, keep = edits.source.to(model.device), ~edits.region.to(model.device)
@@ -91,18 +116,17 @@ def by_codec(model, edits, generator, what):
     return model.vae.round_trip(getattr(edits, what).to(model.device)).cpu()
 
 
-def by_context(model, edits, generator, steps, scale=SCALE, walk=context_walk):
+def by_context(model, edits, generator, steps, scale=SCALE, walk=context_walk, others=image_2):
     """The unified editor. Edits with an image 2 and edits without are two batches.
 
-    walk: as context_walk.
+    walk: as context_walk.  others: edits -> what is said, and the pictures beside the source, as image_2.
     """
     outputs = torch.empty_like(edits.source)
     for where in (edits.has_reference, ~edits.has_reference):
         if where.any():
-            some = edits[where]
-            pictures = [some.source, *([some.reference] if some.has_reference.all() else [])]
-            contexts = [model.latents(picture.to(model.device)) for picture in pictures]
+            words, pictures = others(edits[where])
+            contexts = [model.latents(x.to(model.device)) for x in (edits.source[where], *pictures)]
             noise = normal_like(contexts[0], generator)
-            z = last(walk(model, list(some.instruction), contexts, noise, generator, steps, scale))
+            z = last(walk(model, list(words), contexts, noise, generator, steps, scale))
             outputs[where] = model.decode(z).cpu()
     return outputs

@@ -30,15 +30,21 @@ class Block(nn.Module):
         condition: (B, condition_dim), after its SiLU.  rotary: the tokens' table.  memory: (k, v) of M other
         tokens to look at, too, (B, heads, M, 32) each.  visible: (B, 1, 1, M + N) bool, True = may be seen.
         """
-        parts = tokens.tensor_split([length], dim=1) if len(self.streams) == 2 else [tokens]
-        parts = [(stream, part) for stream, part in zip(self.streams, parts) if part.shape[1]]
-        looks = [stream.look(part, condition) for stream, part in parts]
+        streams, lengths = list(self.streams), [tokens.shape[1]]
+        if len(streams) == 2:
+            streams, lengths = zip(*((s, n) for s, n in zip(streams, (length, lengths[0] - length)) if n))
+        parts, tables = cut(tokens, lengths), cut(rotary, lengths)
+        looks = [stream.look(part, condition, table) for stream, part, table in zip(streams, parts, tables)]
         q, k, v = (torch.cat(same, dim=2) for same in zip(*looks))                 # (B, heads, N, 32) each
-        q, k = rotate(q, rotary), rotate(k, rotary)
         seen = (k, v) if memory is None else [torch.cat(pair, dim=2) for pair in zip(memory, (k, v))]
-        attended = attend(q, *seen, visible).split([part.shape[1] for _, part in parts], dim=1)
-        updated = [stream.think(part, a, condition) for (stream, part), a in zip(parts, attended)]
+        attended = cut(attend(q, *seen, visible), lengths)
+        updated = [stream.think(part, a, condition) for stream, part, a in zip(streams, parts, attended)]
         return torch.cat(updated, dim=1), (k, v)
+
+
+def cut(tokens, lengths):
+    """Tokens, (B, N, ...), cut into parts of these lengths; whole if there is one."""
+    return [part.contiguous() for part in tokens.split(lengths, dim=1)] if len(lengths) > 1 else [tokens]
 
 
 class Stream(nn.Module):
@@ -59,12 +65,12 @@ class Stream(nn.Module):
         self.widen = nn.Linear(dim, 4 * dim)
         self.narrow = nn.Linear(4 * dim, dim)
 
-    def look(self, x, condition):
-        """Queries, keys and values, before they turn: x (B, N, dim) -> (B, heads, N, 32) each."""
+    def look(self, x, condition, rotary):
+        """Queries and keys, turned as tokens stand, and values: x (B, N, dim) -> (B, heads, N, 32) each."""
         shift, scale = self.modulate_look(condition)[:, None].chunk(2, dim=2)      # (B, 1, dim) each
         qkv = self.qkv(modulated(x, shift, scale))                                 # (B, N, 3 dim)
         q, k, v = qkv.unflatten(2, (3, -1, HEAD_DIM)).permute(2, 0, 3, 1, 4)
-        return self.norm_q(q), self.norm_k(k), v
+        return rotate(self.norm_q(q), rotary), rotate(self.norm_k(k), rotary), v
 
     def think(self, x, attended, condition):
         """Take in what the tokens saw, and work it over: (B, N, dim) twice -> (B, N, dim)."""
@@ -88,6 +94,12 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, x.shape[-1:], self.scale.to(x.dtype), eps=1e-6)
 
 
+def attend_fused(q, k, v, visible):
+    """The same as `attend`, by one kernel. The copy is no view of another shape, so it compiles only once."""
+    attended = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, visible)
+    return attended.transpose(1, 2).flatten(2).clone()
+
+
 def modulated(x, shift, scale):
     """norm(x) (1 + scale) + shift, the norm over a token's channels: (B, N, dim), (B, 1, dim) twice."""
     return torch.addcmul(shift, F.layer_norm(x, x.shape[2:]), 1 + scale)
@@ -96,9 +108,11 @@ def modulated(x, shift, scale):
 def attend(q, k, v, visible):
     """softmax(q k^T / sqrt(32)) v over what is visible, heads side by side: (B, heads, N, 32) -> (B, N, dim).
 
-    Written out, as layers.Attention: on a CPU a whole training step is then 1.5 times faster than with fused.
-    Large pictures take their queries in turns, or all scores at once would fill the memory.
+    Fused on a GPU. Else written out, as layers.Attention: on a CPU a whole training step is then 1.5 times
+    faster; and large pictures take their queries in turns, or all scores at once would fill the memory.
     """
+    if q.is_cuda:
+        return attend_fused(q, k, v, visible)
     keys, attended = k.transpose(2, 3) / sqrt(HEAD_DIM), []
     for turn in q.split(TURN, dim=2):
         scores = turn @ keys                                                       # (B, heads, TURN, M)

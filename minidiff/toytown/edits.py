@@ -85,6 +85,20 @@ class Edits:
             pictures[self.has_reference] = paint(self.reference_scenes[self.has_reference], self.size)
         return pictures
 
+    def among_three(self, third: Tensor) -> tuple[tuple[str, ...], Tensor, Tensor]:
+        """The same edits beside one picture more, another one's reference: (instructions, image 2, image 3).
+
+        third: bool (n,), True = the reference is image 3, and the instruction says so; the other one is
+        image 2. Raises ValueError unless there are two edits or more, all of which have a reference.
+        """
+        if len(self) < 2 or not self.has_reference.all():
+            found = f"{len(self)} edits, {int(self.has_reference.sum())} of them with a reference"
+            raise ValueError(f"{found}: at least 2 expected, all with one")
+        words = tuple(text.replace("image 2", "image 3") if moved else text
+                      for text, moved in zip(self.instruction, third.tolist(), strict=True))
+        moved, other = third.view(-1, 1, 1, 1).to(self.reference.device), self.reference.roll(1, 0)
+        return words, torch.where(moved, other, self.reference), torch.where(moved, self.reference, other)
+
     @cached_property
     def region(self) -> Tensor:
         """bool (n, 1, size, size): the pixels that truly change; none where no truth is known."""

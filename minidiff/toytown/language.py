@@ -30,7 +30,7 @@ small large little big bigger smaller larger size standing waving walking someon
 left right middle center side behind front meadow empty nothing empty road object everything
 add put place insert draw remove delete erase take away get rid make turn change paint recolour replace swap
 move shift push resize shrink enlarge grow write let read should become set give out where what stands
-one two first second 1 2 same use using its let's please now so than like
+one two first second 1 2 3 same use using its let's please now so than like
 better nicer more interesting something fun it's up
 """.split()
 VOCABULARY = tuple(dict.fromkeys(WORDS))

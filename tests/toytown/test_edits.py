@@ -193,6 +193,19 @@ def test_image_2_is_painted_where_the_words_speak_of_it_and_grey_elsewhere(test)
     assert (test.reference[~speaks] == 0).all()
 
 
+def test_among_three_the_words_say_which_picture_is_meant(test):
+    edits = test[test.has_reference][:4]
+    third = torch.tensor([True, False, False, True])
+    words, second, last = edits.among_three(third)
+    for i in range(4):
+        meant, other = (last, second) if third[i] else (second, last)
+        assert torch.equal(meant[i], edits.reference[i]) and torch.equal(other[i], edits.reference[i - 1])
+        assert words[i] == edits.instruction[i].replace("image 2", "image 3" if third[i] else "image 2")
+    for few in (edits[:1], test[~test.has_reference][:3]):
+        with pytest.raises(ValueError, match="at least 2 expected, all with one"):
+            few.among_three(third[: len(few)])
+
+
 def test_ambiguous_edits_have_no_truth_no_region_and_no_answers():
     batch = toytown.edits(8, seed=1, split="test", kinds="ambiguous")
     assert not batch.has_truth.any() and batch.target.isnan().all() and not batch.region.any()
