@@ -116,7 +116,7 @@ def add_edit(commands):
     command.add_argument("instruction", metavar="INSTRUCTION", help='what to do; "" changes nothing')
     add_files(command, "OUT")
     command.add_argument("--with", dest="others", action="append", default=[], metavar="IMAGE",
-                         help='"image 2" of the INSTRUCTION (control: context)')
+                         help='"image 2" of the INSTRUCTION, then "image 3" (control: context)')
     command.add_argument("--resize", action="store_true", help="bring all to the nearest size that runs")
     add_common(command, "edit", "dual-cfg")
     command.set_defaults(run=run_edit)

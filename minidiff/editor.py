@@ -69,7 +69,7 @@ class Editor:
         """Change a picture as an instruction says: "make the car blue"; nothing is held fast.
 
         image: path, PIL picture or x0 (1, 3, H, W); or a list of 1 to 3, of any sizes, the first of which is
-        changed, while the instruction may speak of "image 2".  instruction: "" changes nothing.
+        changed, while the instruction may speak of "image 2" and "image 3".  instruction: "" changes nothing.
         For controls that read captions ("sdedit", "invert", "p2p"): what the result shows, "" = anything.
         Options: resize: bring all to the nearest size that runs; control: its name.  Raises ValueError for
         bad pictures and options.

@@ -168,6 +168,8 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path):
         torch.testing.assert_close(two[name], tensor, atol=1e-5, rtol=0, msg=name)
     start = tiny().net[0].weight
     assert (one["weights.net.0.weight"] - start).abs().max() > 1e-3
+    with pytest.raises(CheckpointError, match="of 2 processes, now 1\neach draws"):
+        tiny_training(tmp_path / "two", steps=10)
 
 
 def test_the_rate_rises_stays_and_falls_to_zero():

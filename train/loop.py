@@ -48,7 +48,7 @@ def train(network, make_batch, config, sample=None):
     another run's.
     """
     place = Place.find(config.device)
-    state = State(network.to(place.device, memory_format=torch.channels_last), config)
+    state = State(network.to(place.device, memory_format=torch.channels_last), config, place.world)
     state.resume(config.folder)
     parallel = place.parallel(compiled(network) if config.compile else network)
     log, clock = Log(config.folder, state, place), Clock(state.seconds)

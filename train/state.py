@@ -19,10 +19,11 @@ class State:
     """All that changes while a network is trained.
 
     step: updates done.  steps: of the whole run, 0 = not decided yet.  seconds: of training, all sittings.
+    processes: how many share each step.
     """
 
-    def __init__(self, network, config):
-        self.network, self.config = network, config
+    def __init__(self, network, config, processes=1):
+        self.network, self.config, self.processes = network, config, processes
         self.ema = copy.deepcopy(network).eval().requires_grad_(False)
         matrices, others = split_parameters(network, config.muon)
         self.optimizers = [torch.optim.AdamW(others, lr=0.0, weight_decay=config.weight_decay,
@@ -60,7 +61,7 @@ class State:
         folder.mkdir(parents=True, exist_ok=True)
         save_state(folder / LAST, self.tensors(), {
             "step": self.step, "steps": self.steps, "seconds": self.seconds, "minutes": self.config.minutes,
-            "config": as_json(self.config)}, previous=folder / PREVIOUS)
+            "processes": self.processes, "config": as_json(self.config)}, previous=folder / PREVIOUS)
 
     def resume(self, folder):
         """Go on from the folder's checkpoint, if any. Raises CheckpointError if damaged or another run's."""
@@ -75,6 +76,10 @@ class State:
             raise CheckpointError(f"{error}{hint}") from None
         usual = {field.name: field.default for field in fields(self.config)}       # for options newer than it
         check_same_run(path, {**usual, **metadata["config"]}, as_json(self.config))
+        before = metadata.get("processes", self.processes)      # older files do not say
+        if before != self.processes:
+            hint = "each draws examples of its own: go on with as many, or choose another --folder"
+            raise CheckpointError(f"{path}: of {before} processes, now {self.processes}\n{hint}")
         self.restore(path, tensors, metadata["step"])
         self.step, self.seconds = metadata["step"], metadata["seconds"]
         if metadata["minutes"] == self.config.minutes:          # else the steps are decided again

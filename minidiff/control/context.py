@@ -36,8 +36,8 @@ def context_edit(model, image, edit_mask, prompt, *, generator, others=(), steps
                  guidance="norm"):
     """Edit image as the prompt says, yielding every State, in latents; no prompt: no States, no change.
 
-    image: (B, 3, H, W), "image 1" of the prompt.  others: up to 2 more, the first "image 2", (1 or B, 3, h,
-    w) each, of any size.  edit_mask: not looked at, an instruction edits everywhere.  The rest as in
+    image: (B, 3, H, W), "image 1" of the prompt.  others: up to 2 more, "image 2" and "image 3", (1 or B, 3,
+    h, w) each, of any size.  edit_mask: not looked at, an instruction edits everywhere.  The rest as in
     context_walk.
     """
     if not prompt.strip():
