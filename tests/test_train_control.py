@@ -15,6 +15,8 @@ from minidiff.control.spatial import MAPS, map_picture
 from minidiff.model import Model
 from train import control
 from train.config import configure
+from train.data import as_bytes, as_floats
+from train.loop import Now, generator_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:unknown")       # the tiny network cannot read every sign
 
@@ -88,9 +90,11 @@ def test_batches_are_made_as_the_base_was_trained(quick, monkeypatch, tiny_weigh
 
     monkeypatch.setattr(control, "train", note)
     control.main(replace(quick, batch=40, drop=0.5))
-    x_t, level, tokens, target, weight, maps = asked["make_batch"](seeded(1), None)
+    x_t, level, tokens, target, weight, maps = asked["make_batch"](seeded(1), Now(5, 0, 1.0))
     base = Model.load(tiny_weights, "cpu")
-    x0, expected, captions = control.draw_pictures(40, 64, torch.device("cpu"), seeded(1))
+    generator = generator_of(0, "ahead", 5, 0)
+    x0, expected, captions = control.draw_pictures(40, 64, torch.device("cpu"), generator)
+    x0, expected = (as_floats(as_bytes(pictures)) for pictures in (x0, expected))
     assert base.process.predicts == "x0" and torch.equal(target, x0) and torch.equal(maps, expected)
     a, s = base.process.coefficients((level.double() * 1000).round())
     eps = (x_t - a.view(-1, 1, 1, 1) * x0) / s.view(-1, 1, 1, 1)

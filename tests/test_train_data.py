@@ -11,9 +11,21 @@ from PIL import Image
 from minidiff.encoders.text import TextConfig, TextEncoder
 from train import data
 from train.config import LoopConfig
-from train.data import Again, Ahead, Town, TownEdits, draw_seed, on_device, source
+from train.data import (
+    Again,
+    Ahead,
+    Supply,
+    Town,
+    TownEdits,
+    as_bytes,
+    as_floats,
+    draw_seed,
+    each,
+    on_device,
+    source,
+)
 from train.instruct import MIX
-from train.loop import Now
+from train.loop import Now, generator_of
 
 
 def seeded(seed):
@@ -216,6 +228,44 @@ def test_old_batches_fill_the_time_between_new_ones():
     assert all(step <= k // 5 for k, step in enumerate(steps[:20]))       # nothing that is not made yet
     assert set(steps[16:20]) != {3} and steps[20:] == [k % 4 for k in range(20, 40)]
     assert [again.which(step) for step in range(20)] == steps[:20]        # the same after a break
+
+
+def test_pictures_travel_as_bytes_and_nothing_else_does():
+    pictures = 2 * torch.rand(3, 3, 8, 8, generator=seeded(0)) - 1
+    mask = torch.ones(3, 1, 8, 8, dtype=torch.bool)
+    batch = [("words", pictures), (Now(1, 2, 0.5), mask, torch.arange(3), torch.rand(3))]
+    packed = each(as_bytes, batch)
+    assert packed[0][1].dtype == torch.uint8 and packed[0][0] == "words" and packed[1][0] == Now(1, 2, 0.5)
+    there = each(as_floats, packed)
+    assert (there[0][1] - pictures).abs().max() <= 1 / 255 + 1e-6 and there[0][1].dtype == torch.float32
+    assert all(one is other for one, other in zip(there[1][1:], batch[1][1:]))
+    assert as_floats(as_bytes(torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2))).flatten().tolist() == [-1, 1]
+
+
+def test_a_supply_is_the_same_with_workers_and_prepares_each_batch_once():
+    """distinct 2, every 2: the batches of steps 0 to 5 are 0, an old one, 1, an old one, 0, 1."""
+    def make(generator, now):
+        return 2 * torch.rand(2, 3, 4, 4, generator=generator) - 1, f"step {now.step}"
+
+    def prepare(batch):
+        prepared.append(batch[1])
+        return batch[0].mean(), batch[1]
+
+    for supplied in ({}, dict(workers=1)):
+        prepared, config = [], LoopConfig(steps=9, distinct=2, every=2, seed=3, **supplied)
+        supply, plain = Supply(make, config, "cpu", prepare), Supply(make, config, "cpu")
+        for step in range(6):
+            (mean, words), (pictures, same_words) = supply(Now(step, 0, 0.1)), plain(Now(step, 0, 0.1))
+            expected, _ = make(generator_of(3, "ahead", int(words[-1]), 0), Now(int(words[-1]), 0, 1.0))
+            assert torch.equal(pictures, as_floats(as_bytes(expected))) and torch.equal(mean, pictures.mean())
+            assert words == same_words and (step % 2 or words == f"step {(0, 1, 0)[step // 2]}")
+        assert prepared == ["step 0", "step 1"]
+
+
+def test_workers_need_fork(monkeypatch):
+    monkeypatch.setattr(data, "get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(ValueError, match="workers = 2: 0 expected"):
+        Ahead(drawn_with, LoopConfig(steps=1, workers=2))
 
 
 def drawn_with(generator, now):

@@ -21,7 +21,7 @@ from minidiff.process.ddpm import DDPM
 from minidiff.toytown import KINDS, paint, scenes
 from train import data, inpaint, instruct
 from train.config import configure
-from train.data import Town, TownEdits
+from train.data import Town, TownEdits, as_bytes, as_floats
 from train.denoising import TextToImage, emphasised, snr_weight, successes, val_edits, warm_start
 from train.holes import Holes, pool
 from train.inpaint import SORTS, of_the_hole
@@ -88,6 +88,11 @@ def begun(monkeypatch, script, config):
 
 # Batches
 
+def as_files(pictures):
+    """Pictures as a training gets them, 8 bits a colour."""
+    return as_floats(as_bytes(pictures))
+
+
 def noise_in(x_t, x0, level):
     """The noise of x_t, and the levels as whole numbers."""
     t = (1000 * level).round().long()
@@ -100,7 +105,7 @@ def test_a_batch_of_edits_shows_the_source_and_asks_for_the_target(small, monkey
     network, make_batch = begun(monkeypatch, instruct, config)
     x_t, level, tokens, target, weight, image = make_batch(generator_of(0, 5, 0), Now(5, 0, 1.0))
     edits = TownEdits(MIX, 32, "cpu", 0)(30, Now(5, 0, 1.0))
-    assert torch.equal(target, edits.target)
+    assert torch.equal(target, as_files(edits.target))
     noise, t = noise_in(x_t, target, level)
     assert abs(noise.mean()) < 0.02 and abs(noise.std() - 1) < 0.02 and len(t.unique()) == 30
     told = network.text.tokenize(list(edits.instruction))
@@ -108,7 +113,7 @@ def test_a_batch_of_edits_shows_the_source_and_asks_for_the_target(small, monkey
     kinds = set()
     for i in range(30):
         shown, spoken = image[i].any().item(), len(tokens[i].nonzero()) > 1
-        assert torch.equal(image[i], edits.source[i] if shown else torch.zeros(3, 32, 32))
+        assert torch.equal(image[i], as_files(edits.source)[i] if shown else torch.zeros(3, 32, 32))
         words = told[i][told[i] > 0] if spoken else silent
         assert torch.equal(tokens[i][tokens[i] > 0], words)
         kinds.add((shown, spoken))
@@ -125,7 +130,7 @@ def test_a_batch_with_holes_shows_what_is_kept_and_counts_the_hole(small, monkey
     network, make_batch = begun(monkeypatch, inpaint, config)
     x_t, level, tokens, target, weight, seen = make_batch(generator_of(0, 5, 0), Now(5, 0, 1.0))
     assert seen.shape == (30, 4, 32, 32)
-    assert torch.equal(target, Town(32, "cpu")(30, generator_of(0, 5, 0))[0])
+    assert torch.equal(target, as_files(Town(32, "cpu")(30, generator_of(0, "ahead", 5, 0))[0]))
     hole = seen[:, 3:].bool()
     assert torch.equal(seen[:, 3:], hole.float()) and len({mask.sum().item() for mask in hole}) > 10
     assert torch.equal(seen[:, :3], torch.where(hole, 0.0, target))

@@ -24,7 +24,7 @@ from minidiff.process.flow import Flow, shift_for, shifted
 from minidiff.toytown import KINDS, load_split
 from train import flow, tasks
 from train.config import configure
-from train.data import Town, TownEdits, on_device
+from train.data import Town, TownEdits, as_bytes, as_floats, each, on_device
 from train.denoising import logit_normal_times, successes, val_edits
 from train.loop import Now, generator_of
 from train.tasks import MIX, Tasks, counts
@@ -148,22 +148,12 @@ def test_a_choice_says_which_of_two_pictures_counts(quick):
         assert group.words[i].replace("image 3", "image 2") == edits.instruction[i]
 
 
-def test_groups_travel_as_bytes(quick):
-    for group in Tasks(quick, "cpu")(generator_of(0, 5, 0), NOW):
-        packed = group.as_bytes()
-        assert all(picture.dtype == torch.uint8 for picture in (packed.target, *packed.contexts))
-        for before, after in zip((group.target, *group.contexts), (
-                (there := packed.as_floats("cpu")).target, *there.contexts), strict=True):
-            assert after.dtype == torch.float32 and (before - after).abs().max() <= 1 / 255 + 1e-6
-        assert there.words == group.words and there.region is group.region
-
-
 # Batches
 
 def test_a_batch_is_on_the_line_from_latents_to_noise_and_its_contexts_are_clean(quick, vae, monkeypatch):
     network, make_batch = begun(monkeypatch, quick)
     batch = make_batch(generator_of(0, 5, 0), NOW)
-    groups = [group.as_bytes().as_floats("cpu") for group in ahead_of(quick, NOW)]
+    groups = each(as_floats, each(as_bytes, ahead_of(quick, NOW)))
     times = logit_normal_times(8, shift_for(16), generator := generator_of(0, 5, 0))
     noises = on_device(generator, "cpu")
     start = 0

@@ -62,17 +62,70 @@ class TownEdits:
         return self.drawn[wanted][place * n : (place + 1) * n]
 
 
-class Ahead:
-    """Batches that worker processes make ahead of their steps, on the CPU: for what keeps a GPU waiting.
+class Supply:
+    """What a training learns from, batch by batch: painted ahead by workers, kept, and shown again.
 
-    make: (CPU generator, Now) -> tensors and strings; but it is not told how far the training is.  workers:
-    how many; 0 = none, made when asked for. The batches are the same, however many there are.
+    make: (CPU generator, Now) -> tuples and lists of tensors and of anything else; but it is not told how far
+    the training is.  Pictures among them, (n, C, H, W) float32 in [-1, 1], travel and stay as bytes, as files
+    have them.  prepare: what is made of a batch before it is kept, on the device, once; None = nothing.
+    config.workers, distinct, every: see LoopConfig. The batches do not depend on how many workers there are.
+    """
+
+    def __init__(self, make, config, device, prepare=None):
+        def packed(generator, now):
+            return each(as_bytes, make(generator, now))
+
+        def placed(generator, now):
+            batch = each(lambda tensor: tensor.to(device, non_blocking=True), ahead(now))
+            return prepare(each(as_floats, batch)) if prepare else batch
+
+        ahead = Ahead(packed, config)
+        self.again, self.prepared = Again(placed, config.distinct, config.seed, config.every), bool(prepare)
+
+    def __call__(self, now):
+        """The batch of a pass of a step, on the device.  now: as in train.loop."""
+        batch = self.again(None, now)
+        return batch if self.prepared else each(as_floats, batch)
+
+
+def paints_on(config, device):
+    """Where what Supply makes is painted: on the CPU if by workers, else where the training runs."""
+    return "cpu" if config.workers else device
+
+
+def each(change, batch):
+    """Tuples and lists of tensors, with every tensor changed, and all else as it is."""
+    if isinstance(batch, torch.Tensor):
+        return change(batch)
+    if not isinstance(batch, (tuple, list)):
+        return batch
+    parts = [each(change, part) for part in batch]
+    return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+
+
+def as_bytes(tensor):
+    """Pictures, (n, C, H, W) float32 in [-1, 1], as uint8; any other tensor as it is."""
+    is_picture = tensor.dtype == torch.float32 and tensor.ndim == 4
+    return ((tensor + 1) * 127.5).round().byte() if is_picture else tensor
+
+
+def as_floats(tensor):
+    """The inverse of as_bytes."""
+    return tensor.float() / 127.5 - 1 if tensor.dtype == torch.uint8 else tensor
+
+
+class Ahead:
+    """Batches that worker processes make ahead of their steps, on the CPU, so that no GPU waits for them.
+
+    make: (CPU generator, Now) -> as for Supply.  Raises ValueError for workers where processes cannot fork.
     """
 
     def __init__(self, make, config):
         self.make, self.seed, self.accumulate = make, config.seed, config.accumulate
         self.workers = config.workers
         self.coming = None                                      # the pass that the workers make next
+        if self.workers and "fork" not in get_all_start_methods():
+            raise ValueError(f"workers = {self.workers}: 0 expected, since processes cannot fork here")
 
     def __call__(self, now):
         """The batch of a pass of a step.  now: as in train.loop. Steps left out make workers begin anew."""
@@ -86,10 +139,9 @@ class Ahead:
 
     def begin(self, wanted):
         """Set the workers to work, from this pass on."""
-        fork = "fork" if "fork" in get_all_start_methods() else None
-        loader = DataLoader(self, None, sampler=passes(*wanted, self.accumulate), num_workers=self.workers,
-                            prefetch_factor=8, pin_memory=torch.cuda.is_available(),
-                            multiprocessing_context=fork)
+        order = dict(sampler=passes(*wanted, self.accumulate), batch_size=None, prefetch_factor=8)
+        loader = DataLoader(self, num_workers=self.workers, multiprocessing_context="fork",
+                            pin_memory=torch.cuda.is_available(), **order)
         self.batches, self.later = iter(loader), passes(*wanted, self.accumulate)
         next(self.later)
 

@@ -25,7 +25,7 @@ from minidiff.encoders.vae import VAE, cells_of
 from minidiff.latent import LatentModel
 from minidiff.process.flow import Flow, shift_for
 from train.config import LoopConfig, from_command_line
-from train.data import Again, Ahead, Town, on_device
+from train.data import Supply, Town, on_device, paints_on
 from train.denoising import (
     emphasised,
     learn_words,
@@ -86,33 +86,28 @@ def main(config):
     """Train, and return the training's State; with config.export the EMA weights go to data/weights."""
     device = Place.find(config.device).device
     process, vae = Flow(), VAE.load(config.vae, device)
-    tasks = Tasks(config, "cpu" if config.workers else device)
+    tasks = Tasks(config, paints_on(config, device))
     _, latents_of = load_weights(config.vae)                    # now: its name may mean others at the end
     network, shift = begin(config, vae), time_shift(config, vae)
     if config.init:
         begin_with(network, config.init, latents_of["sha256"])
 
     def worded(generator, now):
-        """The groups of a pass, with their words as tokens, and their pictures as bytes."""
-        groups = tasks(generator, now)
-        return [(network.text.tokenize(group.words), group.as_bytes()) for group in groups]
+        """The groups of a pass, with their words as tokens."""
+        return [(network.text.tokenize(group.words), group) for group in tasks(generator, now)]
 
-    painted = Ahead(worded, config)
-
-    def latents(generator, now):
-        """The groups of a pass as latents: [(tokens, z0, contexts, changing cells), ...]"""
+    def latents(groups):
+        """The same, as latents: [(tokens, z0, contexts, changing cells), ...]"""
         found = []
-        for tokens, group in painted(now):
-            group = group.as_floats(device)
+        for tokens, group in groups:
             z0, *contexts = (latent.half() for latent in encoded(vae, group.target, *group.contexts))
-            changing = cells_of(group.region.to(device), vae.config.factor)
-            found.append((tokens.to(device), z0, contexts, changing))
+            found.append((tokens, z0, contexts, cells_of(group.region, vae.config.factor)))
         return found
 
-    again = Again(latents, config.distinct, config.seed, config.every)
+    supply = Supply(worded, config, device, latents)
 
     def make_batch(generator, now):
-        groups = again(generator, now)
+        groups = supply(now)
         times = logit_normal_times(config.batch, shift, generator)
         noise_of, emphasis = on_device(generator, device), 1 + (config.emphasis - 1) * now.falling
         batch = []

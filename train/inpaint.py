@@ -20,7 +20,7 @@ from minidiff.model import Model
 from minidiff.process.ddpm import DDPM
 from minidiff.process.guidance import drop_conditions
 from train.config import LoopConfig, from_command_line
-from train.data import Town, on_device
+from train.data import Supply, Town, on_device, paints_on
 from train.denoising import T, TextToImage, export, save_picture, snr_weight, stratified_levels, warm_start
 from train.holes import Holes
 from train.loop import generator_of, train
@@ -52,14 +52,16 @@ class Config(LoopConfig):
 
 PRESETS = {
     "cpu": dict(minutes=30, batch=32, learning_rate=1e-3, ema=0.999, decay=0.3),
-    "gpu": dict(minutes=9, batch=256, learning_rate=1e-3, ema=0.999, decay=0.3, compile=True),
+    "gpu": dict(minutes=9, batch=256, learning_rate=1e-3, ema=0.999, decay=0.3, distinct=6000, every=2,
+                workers=14),
 }
 
 
 def main(config):
     """Train, and return the training's State; with config.export the EMA weights go to data/weights."""
     device = Place.find(config.device).device
-    pictures, holes = Town(config.size, device), Holes(SORTS, config.size, config.seed)
+    pictures = Town(config.size, paints_on(config, device))
+    holes = Holes(SORTS, config.size, config.seed)
     process = DDPM.cosine(T, config.predicts)
     torch.manual_seed(config.seed)                              # the random start of the weights
     shape = UNetConfig(size=config.size, extra_channels=CHANNELS)
@@ -67,15 +69,20 @@ def main(config):
     if config.init:
         warm_start(network, config.init)
 
-    def make_batch(generator, now):
+    def examples(generator, now):
         x0, captions = pictures(config.batch, generator)
         captions = drop_conditions(captions, config.drop, "", generator)
-        edit_mask = holes(len(x0), generator).to(device)
+        return x0, network.text.tokenize(captions), holes(len(x0), generator)
+
+    supply = Supply(examples, config, device)
+
+    def make_batch(generator, now):
+        x0, tokens, edit_mask = supply(now)
         noise = torch.randn(x0.shape, device=device, generator=on_device(generator, device))
         t = stratified_levels(len(x0), process.T, generator)
         weight = snr_weight(process, t, config.snr_limit).to(device).view(-1, 1, 1, 1)
         weight = weight * of_the_hole(edit_mask, config.kept)
-        level, tokens = process.fraction(t).to(device), network.text.tokenize(captions).to(device)
+        level = process.fraction(t).to(device)
         seen = hole_channels(x0, edit_mask)
         return process.corrupt(x0, t, noise), level, tokens, process.target(x0, noise), weight, seen
 
@@ -100,6 +107,7 @@ def save_samples(network, process, pictures, holes, path, n=16, steps=20):
     """Pictures with holes, filled without guidance, and as they were, as PNG; always the same ones."""
     generator = generator_of("samples")
     truth, captions = pictures(n, generator)
+    truth = truth.to(network.text.token.weight.device)
     edit_mask = holes(n, generator).to(truth.device)
     seen = hole_channels(truth, edit_mask)
     denoise = Model(process, network.unet, network.text, truth.device).denoiser(captions, extra=seen)

@@ -19,7 +19,7 @@ from minidiff.encoders.text import TextConfig
 from minidiff.process.ddpm import DDPM
 from minidiff.process.guidance import drop_text_and_image
 from train.config import LoopConfig, from_command_line
-from train.data import Town, TownEdits, on_device
+from train.data import Supply, Town, TownEdits, on_device, paints_on
 from train.denoising import (
     T,
     TextToImage,
@@ -64,14 +64,15 @@ class Config(LoopConfig):
 
 PRESETS = {
     "cpu": dict(minutes=100, batch=32, learning_rate=1e-3, ema=0.999, decay=0.3),
-    "gpu": dict(minutes=9, batch=256, learning_rate=1e-3, ema=0.999, decay=0.3, compile=True),
+    "gpu": dict(minutes=9, batch=256, learning_rate=1e-3, ema=0.999, decay=0.3, distinct=4000, every=4,
+                workers=14),
 }
 
 
 def main(config):
     """Train, and return the training's State; with config.export the EMA weights go to data/weights."""
     device = Place.find(config.device).device
-    draw_edits = TownEdits(MIX, config.size, device, config.seed)
+    draw_edits = TownEdits(MIX, config.size, paints_on(config, device), config.seed)
     process = DDPM.cosine(T, config.predicts)
     torch.manual_seed(config.seed)                              # the random start of the weights
     shape = UNetConfig(size=config.size, extra_channels=3)
@@ -79,17 +80,22 @@ def main(config):
     if config.init:
         warm_start(network, config.init)
 
-    def make_batch(generator, now):
+    def examples(generator, now):
         batch = draw_edits(config.batch, now)
-        n, x0 = len(batch), batch.target
-        without_text, without_image = drop_text_and_image(n, generator, config.drop)
+        without_text, without_image = drop_text_and_image(len(batch), generator, config.drop)
         words = ["" if without else text for text, without in zip(batch.instruction, without_text.tolist())]
-        image = batch.source * ~without_image.view(n, 1, 1, 1).to(device)
+        return batch.target, batch.source, batch.region, network.text.tokenize(words), without_image
+
+    supply = Supply(examples, config, device)
+
+    def make_batch(generator, now):
+        x0, source, region, tokens, without_image = supply(now)
+        n, image = len(x0), source * ~without_image.view(-1, 1, 1, 1)
         noise = torch.randn(x0.shape, device=device, generator=on_device(generator, device))
         t = stratified_levels(n, process.T, generator)
-        weight = emphasised(snr_weight(process, t, config.snr_limit).to(device), batch.region,
+        weight = emphasised(snr_weight(process, t, config.snr_limit).to(device), region,
                             1 + (config.emphasis - 1) * now.falling)
-        level, tokens = process.fraction(t).to(device), network.text.tokenize(words).to(device)
+        level = process.fraction(t).to(device)
         return process.corrupt(x0, t, noise), level, tokens, process.target(x0, noise), weight, image
 
     def look(ema, step):

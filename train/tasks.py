@@ -32,25 +32,12 @@ class Group(NamedTuple):
 
     words: n strings, or None where nothing is said.  target: (n, 3, H, W), the picture to make.
     region: bool (n, 1, H, W), where it differs from the first context.  contexts: (n, 3, H, W) each.
-    Pictures are float32 in [-1, 1], or, on their way from one process to another, bytes.
     """
 
     words: list
     target: Tensor
     region: Tensor
     contexts: tuple = ()
-
-    def as_bytes(self):
-        """The same, with pictures as files have them: uint8, a quarter as large."""
-        return self.each(lambda picture: ((picture + 1) * 127.5).round().byte())
-
-    def as_floats(self, device):
-        """The inverse of as_bytes, on a device."""
-        return self.each(lambda picture: picture.to(device, non_blocking=True).float() / 127.5 - 1)
-
-    def each(self, change):
-        """The same, with every picture changed."""
-        return self._replace(target=change(self.target), contexts=tuple(map(change, self.contexts)))
 
 
 class Tasks:
