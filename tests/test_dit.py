@@ -191,6 +191,10 @@ def test_one_kernel_attends_as_written_out():
     visible = torch.rand(2, 1, 1, 9, generator=torch.Generator().manual_seed(0)) < 0.7
     fused = attend_fused(q, k, v, visible)
     assert fused.shape == (2, 7, 96) and (fused - attend(q, k, v, visible)).abs().max() < 1e-12
+    v.requires_grad_()
+    nothing = attend_fused(q, k, v, torch.zeros_like(visible))
+    nothing.sum().backward()
+    assert not nothing.isnan().any() and not v.grad.isnan().any()
 
 
 def test_queries_and_keys_have_one_length():

@@ -174,9 +174,11 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path):
 
 def test_the_rate_rises_stays_and_falls_to_zero():
     config = LoopConfig(steps=100, warmup=10, decay=0.2, learning_rate=1.0)
-    rates = [learning_rate(step, 100, config) for step in range(101)]
+    state = State(tiny(), config)
+    rates = [learning_rate(step, state, config) for step in range(101)]
     assert rates[0] == 0.1 and rates[9:81] == [1.0] * 72 and rates[90] == 0.5 and rates[100] == 0
-    assert learning_rate(10**6, 0, config) == 1                 # while the number of steps is not decided
+    state.steps = 0
+    assert learning_rate(10**6, state, config) == 1             # while the number of steps is not decided
 
 
 def test_minutes_fix_the_number_of_steps_and_store_it(tmp_path):
@@ -190,7 +192,7 @@ def test_minutes_fix_the_number_of_steps_and_store_it(tmp_path):
 
 
 def test_the_fall_is_as_long_as_the_speed_before_it_says(tmp_path):
-    """3 minutes, a third for the fall: 10 steps in the first 90 seconds, then, until 120, one a second."""
+    """3 minutes, the last for the fall: 10 steps in 90 seconds, then, until 120, one a second."""
     config = tiny_config(tmp_path, steps=0, minutes=3, decay=1 / 3)
     state = State(tiny(), config)
     for state.step, state.seconds in [(5, 45), (10, 89), *((10 + i, 90 + i) for i in range(30))]:
@@ -198,8 +200,27 @@ def test_the_fall_is_as_long_as_the_speed_before_it_says(tmp_path):
         assert count_steps(state, config) == 0
     state.step, state.seconds = 40, 120.001
     assert state.marked == (10, 90) and count_steps(state, config) == 40 + 60
-    state.steps = 77
-    assert count_steps(state, config) == 77                     # decided once
+    state.fix(100)
+    assert [learning_rate(step, state, config) for step in (40, 70, 100)] == [1e-3, 5e-4, 0]
+    assert count_steps(state, config) == 100                    # decided once
+
+
+def test_after_a_break_the_fall_is_told_from_the_speed_so_far(tmp_path):
+    config = tiny_config(tmp_path, steps=0, minutes=3, decay=1 / 3)
+    state = State(tiny(), config)
+    state.step, state.seconds = 260, 130.0                      # it went on after the decision was due
+    state.mark()
+    assert count_steps(state, config) == 260 + 100              # 50 seconds, two steps a second
+    state.seconds = 999.0
+    assert count_steps(state, config) == 261                    # no time is left
+
+
+def test_the_fall_begins_where_it_was_decided_after_a_break_too(tmp_path):
+    state = tiny_training(tmp_path, steps=0, minutes=0.02, make_batch=slowly(tiny_batch(8), 0.01))
+    assert 0 < state.constant < state.steps
+    again = State(tiny(), tiny_config(tmp_path, steps=0, minutes=0.02))
+    again.resume(tmp_path)
+    assert (again.steps, again.constant, again.step) == (state.steps, state.constant, state.step)
 
 
 class Repeating(Tiny):

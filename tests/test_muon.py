@@ -1,5 +1,7 @@
 """train/muon.py: the step of a matrix, written with singular values; what is whose; a training with both."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -55,6 +57,28 @@ def test_a_step_is_as_large_as_one_of_adamw():
         weight.grad = matrix(*shape)
         Muon([weight], lr=1.0).step()
         assert weight.detach().square().mean().sqrt().item() == pytest.approx(0.2, rel=0.25)
+
+
+def test_matrices_that_move_together_move_as_each_alone():
+    """Of three shapes, mixed; gradients of very different sizes; one parameter without a gradient."""
+    shapes = [(6, 24), (24, 6), (6, 6, 2, 2), (6, 24), (5, 5), (24, 6)]
+    start = [matrix(shape[0], math.prod(shape[1:]), i).view(shape) for i, shape in enumerate(shapes)]
+    gradients = [10.0 ** (i - 3) * value.flip(0) for i, value in enumerate(start)]
+    gradients[4] = None
+
+    def moved(numbers):
+        weights = [nn.Parameter(start[i].clone()) for i in numbers]
+        optimizer = Muon(weights, lr=0.1)
+        for _ in range(2):
+            for weight, i in zip(weights, numbers):
+                weight.grad = gradients[i]
+            optimizer.step()
+        return [weight.detach() for weight in weights]
+
+    together = moved(range(len(shapes)))
+    for i, weight in enumerate(together):
+        torch.testing.assert_close(weight, moved([i])[0], atol=2e-2, rtol=0)
+        assert torch.equal(weight, start[i]) == (i == 4)
 
 
 def test_layout_in_memory_makes_no_difference():

@@ -1,6 +1,7 @@
 """train/data.py: what the sources return, and what they say when the pictures are not there."""
 
 import struct
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +27,8 @@ from train.data import (
 )
 from train.instruct import MIX
 from train.loop import Now, generator_of
+
+forks = pytest.mark.skipif(sys.platform != "linux", reason="workers fork")
 
 
 def seeded(seed):
@@ -63,7 +66,7 @@ def same(one, other):
 @pytest.fixture
 def in_threes(monkeypatch):
     """Edits of three steps of 4 are drawn together."""
-    monkeypatch.setattr(TownEdits, "PART", 12)
+    monkeypatch.setattr(TownEdits.__init__, "__defaults__", (12,))
 
 
 def test_edits_are_those_of_their_step_in_whatever_order(in_threes):
@@ -191,43 +194,50 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
 
 
 def counting(made):
-    def make(generator, now):
+    def make(now):
         made.append(now)
-        return torch.rand(3, generator=generator), now
+        return torch.rand(3, generator=generator_of(now.step, now.number)), now
 
     return make
 
 
+def again_of(made, **options):
+    return Again(counting(made), LoopConfig(steps=99, **options))
+
+
 def test_batches_that_come_again_are_made_once_and_the_same_after_a_break():
     made = []
-    again = Again(counting(made), distinct=3, seed=0)
-    first = [again(None, Now(step, 0, 1.0))[0] for step in range(7)]
+    again = again_of(made, distinct=3)
+    first = [again(Now(step, 0, 1.0))[0] for step in range(7)]
     assert [now.step for now in made] == [0, 1, 2]
     assert torch.equal(first[1], first[4]) and torch.equal(first[0], first[6])
     assert not any(torch.equal(first[0], other) for other in first[1:3])
-    resumed = Again(counting([]), distinct=3, seed=0)
-    assert torch.equal(resumed(None, Now(5, 0, 0.3))[0], first[2])
-    assert not torch.equal(again(None, Now(0, 1, 1.0))[0], first[0])              # another pass of the step
-    assert not torch.equal(Again(counting([]), 3, seed=1)(None, Now(0, 0, 1.0))[0], first[0])
+    resumed = again_of([], distinct=3)
+    assert torch.equal(resumed(Now(5, 0, 0.3))[0], first[2])
+    assert not torch.equal(again(Now(0, 1, 1.0))[0], first[0])              # another pass of the step
 
 
 def test_without_a_number_no_batch_comes_again_and_none_is_kept():
     made = []
-    again = Again(counting(made), distinct=0, seed=0)
+    again = again_of(made, distinct=0)
     for step in (0, 7, 0):
-        found, now = again(seeded(step), Now(step, 0, 1.0))
-        assert torch.equal(found, torch.rand(3, generator=seeded(step))) and now.step == step
+        _, now = again(Now(step, 0, 1.0))
+        assert now.step == step
     assert len(made) == 3 and not again.made
 
 
 def test_old_batches_fill_the_time_between_new_ones():
     made = []
-    again = Again(counting(made), distinct=4, seed=0, every=5)
-    steps = [again(None, Now(step, 0, 1.0))[1].step for step in range(40)]
+    again = again_of(made, distinct=4, every=5)
+    steps = [again(Now(step, 0, 1.0))[1].step for step in range(40)]
     assert [now.step for now in made] == [0, 1, 2, 3] and steps[0::5][:4] == [0, 1, 2, 3]
     assert all(step <= k // 5 for k, step in enumerate(steps[:20]))       # nothing that is not made yet
     assert set(steps[16:20]) != {3} and steps[20:] == [k % 4 for k in range(20, 40)]
-    assert [again.which(step) for step in range(20)] == steps[:20]        # the same after a break
+    assert [again.which(step) for step in range(20)] == steps[:20]
+    made.clear()
+    resumed = again_of(made, distinct=4, every=5, accumulate=2)           # makes all anew, in their order
+    assert resumed(Now(13, 3, 1.0))[1].step == steps[13]
+    assert [(now.step, now.number) for now in made][:4] == [(0, 2), (0, 3), (1, 2), (1, 3)][: len(made)]
 
 
 def test_pictures_travel_as_bytes_and_nothing_else_does():
@@ -242,6 +252,7 @@ def test_pictures_travel_as_bytes_and_nothing_else_does():
     assert as_floats(as_bytes(torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2))).flatten().tolist() == [-1, 1]
 
 
+@forks
 def test_a_supply_is_the_same_with_workers_and_prepares_each_batch_once():
     """distinct 2, every 2: the batches of steps 0 to 5 are 0, an old one, 1, an old one, 0, 1."""
     def make(generator, now):
@@ -262,16 +273,29 @@ def test_a_supply_is_the_same_with_workers_and_prepares_each_batch_once():
         assert prepared == ["step 0", "step 1"]
 
 
-def test_workers_need_fork(monkeypatch):
-    monkeypatch.setattr(data, "get_all_start_methods", lambda: ["spawn"])
-    with pytest.raises(ValueError, match="workers = 2: 0 expected"):
-        Ahead(drawn_with, LoopConfig(steps=1, workers=2))
+def test_workers_are_refused_where_forks_are_not_safe(monkeypatch):
+    monkeypatch.setattr(data.sys, "platform", "darwin")
+    with pytest.raises(ValueError, match="--workers 0 expected, since only Linux"):
+        Ahead(drawn_with, LoopConfig(steps=1, workers=1))
+
+
+def test_what_looks_like_pictures_but_is_none_is_refused():
+    for value in (2.0, float("nan")):
+        with pytest.raises(ValueError, match=r"taken for pictures, but is \(1, 1, 2, 2\), up to"):
+            as_bytes(torch.full((1, 1, 2, 2), value))
+
+
+def test_options_of_the_supply_are_checked():
+    for wrong in (dict(every=0), dict(workers=-1), dict(distinct=-1)):
+        with pytest.raises(ValueError, match="at least 0, 1 and 0 expected"):
+            LoopConfig(steps=1, **wrong)
 
 
 def drawn_with(generator, now):
     return torch.rand(2, generator=generator), f"{now.step} {now.number}", now.falling
 
 
+@forks
 @pytest.mark.parametrize("accumulate, passes", [
     (1, [(0, 0), (1, 0), (2, 0), (7, 0), (8, 0), (1, 0), (9, 0)]),
     (2, [(0, 2), (0, 3), (1, 2), (1, 3), (5, 2), (0, 2), (5, 3)])])

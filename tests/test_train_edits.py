@@ -4,6 +4,7 @@ import os
 import signal
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def small(monkeypatch, tmp_path):
         monkeypatch.setattr(script, "save_samples", partial(script.save_samples, n=2, steps=2))
         if script is instruct:
             monkeypatch.setattr(script, "val_edits", lambda size, kinds, n: val_edits(size, kinds, min(n, 3)))
-    monkeypatch.setattr(TownEdits, "PART", 6)
+    monkeypatch.setattr(TownEdits.__init__, "__defaults__", (6,))
     monkeypatch.setattr(checkpoint, "data_folder", lambda: tmp_path / "data")
     brief = dict(size=32, steps=2, batch=2, warmup=1, log_steps=1, device="cpu", bf16=False, init="")
 
@@ -196,9 +197,11 @@ def test_the_loss_of_pixels_with_weights_is_the_weighted_mean():
 
 
 def test_falling():
-    found = [falling(step, 100, 0.2) for step in (0, 50, 80, 90, 95, 99)]
+    state = SimpleNamespace(steps=100, constant=80)
+    found = [falling(step, state) for step in (0, 50, 80, 90, 95, 99)]
     assert found == pytest.approx([1, 1, 1, 0.5, 0.25, 0.05])
-    assert falling(7, 0, 0.2) == 1 and falling(0, 10, 1) == 1 and falling(5, 10, 1) == 0.5
+    assert falling(7, SimpleNamespace(steps=0, constant=0)) == 1
+    assert [falling(step, SimpleNamespace(steps=10, constant=0)) for step in (0, 5)] == [1, 0.5]
 
 
 # Holes and kinds

@@ -70,9 +70,9 @@ class _Unfinished:
     done = False
 
 
-def town_edits(kinds, seed):
+def town_edits(kinds, task):
     """As the tasks draw them."""
-    return TownEdits(kinds, 32, "cpu", seed, part=8)
+    return TownEdits(kinds, 32, "cpu", (0, task), part=8)
 
 
 # Tasks
@@ -82,7 +82,7 @@ def test_each_task_shows_what_it_says(quick):
     fusion, single, drawn = Tasks(config, "cpu")(generator_of(0, 5, 0), NOW)
     torch.rand(4, generator=(generator := generator_of(0, 5, 0)))           # which fusions go without words
     (same, _), (x0, captions) = (Town(32, "cpu")(4, generator) for _ in range(2))
-    edits, fusions = town_edits(MIX, 0)(4, NOW), town_edits(("combine",), 2)(4, NOW)
+    edits, fusions = town_edits(MIX, "editing")(4, NOW), town_edits(("combine",), "fusion")(4, NOW)
     assert [len(group.contexts) for group in (fusion, single, drawn)] == [2, 1, 0]
     assert torch.equal(drawn.target, x0) and drawn.words == captions and not drawn.region.any()
     assert single.words == [""] * 4 + list(edits.instruction) and fusion.words == list(fusions.instruction)
@@ -122,6 +122,11 @@ def test_tasks_can_be_left_out(quick, share, sizes):
     assert [len(group.contexts) for group in groups] == sizes and len(groups[0].words) == 8
 
 
+def test_a_choice_needs_two_examples(quick):
+    with pytest.raises(ValueError, match="choice is 0.1, the batch has 8: 0, or enough for two"):
+        Tasks(replace(quick, choice=0.1), "cpu")
+
+
 def test_kinds_are_all_those_with_a_truth():
     assert {*MIX, "combine"} == set(KINDS)
 
@@ -129,7 +134,7 @@ def test_kinds_are_all_those_with_a_truth():
 def test_writing_is_more_edits_of_signs(quick):
     config = replace(quick, generation=0.0, reconstruction=0.0, fusion=0.0, writing=0.5, drop=0.0)
     (group,) = Tasks(config, "cpu")(generator_of(0, 5, 0), NOW)
-    signs, edits = town_edits(("text",), 1)(4, NOW), town_edits(MIX, 0)(4, NOW)
+    signs, edits = town_edits(("text",), "writing")(4, NOW), town_edits(MIX, "editing")(4, NOW)
     assert group.words == list(signs.instruction + edits.instruction)
     assert torch.equal(group.target, torch.cat([signs.target, edits.target]))
     assert torch.equal(group.contexts[0], torch.cat([signs.source, edits.source]))
@@ -138,7 +143,7 @@ def test_writing_is_more_edits_of_signs(quick):
 def test_a_choice_says_which_of_two_pictures_counts(quick):
     config = replace(quick, batch=12, generation=0.0, reconstruction=0.0, fusion=0.0, choice=1.0, drop=0.0)
     (group,) = Tasks(config, "cpu")(generator_of(0, 5, 0), NOW)
-    edits, (source, second, third) = town_edits(("combine",), 3)(12, NOW), group.contexts
+    edits, (source, second, third) = town_edits(("combine",), "choice")(12, NOW), group.contexts
     assert torch.equal(group.target, edits.target) and torch.equal(source, edits.source)
     chosen = ["image 3" in words for words in group.words]
     assert 0 < sum(chosen) < 12
@@ -349,6 +354,7 @@ def test_successes_of_edits_that_are_true_or_undone():
 def test_presets_are_complete_and_options_are_checked():
     for preset in flow.PRESETS:
         config = configure(flow.Config, flow.PRESETS, preset)
-        assert 0 < config.minutes <= 120 and sum(counts(config.batch, config.generation, config.fusion)) > 0
+        assert 0 < config.minutes <= 120
+        assert len(Tasks(config, "cpu").counts) == 6 and min(Tasks(config, "cpu").counts) >= 1
     with pytest.raises(ValueError, match="Config does not know colour"):
         configure(flow.Config, flow.PRESETS, "cpu", colour="red")

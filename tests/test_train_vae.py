@@ -15,6 +15,7 @@ from minidiff.checkpoint import load_state, load_weights
 from minidiff.encoders.vae import VAE, VAEConfig
 from train import vae
 from train.config import configure
+from train.loop import Now, generator_of
 
 
 def seeded(seed=0):
@@ -57,13 +58,13 @@ def batches(config, monkeypatch):
     unfinished = SimpleNamespace(done=False)
     monkeypatch.setattr(vae, "train", lambda network, make, *_: makers.append(make) or unfinished)
     vae.main(config)
-    return lambda falling, seed=0: makers[0](seeded(seed), SimpleNamespace(falling=falling))
+    return lambda falling, seed=0: makers[0](seeded(seed), Now(seed, 0, falling))
 
 
 def test_signs_count_more_until_the_learning_rate_falls(quick, monkeypatch):
     batch = batches(replace(quick, size=64, batch=8, sign=2.0), monkeypatch)
     x0, weight, noise = batch(1)
-    scenes = toytown.scenes(8, vae.draw_seed(seeded()))
+    scenes = toytown.scenes(8, vae.draw_seed(generator_of(0, "again", 0, 0)))
     assert torch.equal(x0, toytown.paint(scenes))
     shown = toytown.masks(scenes)[:, 4:]
     assert 0 < scenes.sign.sum() < 8 and torch.equal(weight, 1 + 2 * shown)

@@ -13,9 +13,10 @@ class LoopConfig:
     batch: pictures in one pass of one process; a step averages the gradient over `accumulate` passes of each
     process.  warmup: steps in which the learning rate rises; decay: share of the steps in which it falls.
     muon: part of the names of those matrices that Muon moves, the rest is AdamW's; "" = all AdamW.
-    distinct: batches that differ, before they come again with other noise, where a script says so; 0 = all.
-    every: steps to a new one of these, with old ones between, so that no step waits for painting.
-    workers: processes that paint batches ahead, where a script says so; 0 = they are painted when needed.
+    distinct: batches that differ, before they come again with other noise; 0 = all do, and none is kept.
+    every: steps to a new one of these, with old ones between, so that no step waits for painting.  workers:
+    processes that paint batches ahead for each process of the training; 0 = they are painted when needed.
+    These three are for the trainings of denoisers; train.vae knows the first two, others none.
     clip: longest gradient.  ema: share of the weights' running mean that survives a step.
     """
 
@@ -45,6 +46,9 @@ class LoopConfig:
     def __post_init__(self):
         if self.steps <= 0 and self.minutes <= 0:
             raise ValueError(f"steps = {self.steps}, minutes = {self.minutes}: one of them above 0 expected")
+        if min(self.distinct, self.workers, self.every - 1) < 0:
+            found = f"distinct = {self.distinct}, every = {self.every}, workers = {self.workers}"
+            raise ValueError(f"{found}: at least 0, 1 and 0 expected")
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay = {self.decay}: a share of the steps, above 0 and at most 1, expected")
         if self.decay == 1 and not self.steps:

@@ -47,7 +47,7 @@ class Config(LoopConfig):
 
 PRESETS = {
     "cpu": dict(minutes=25, batch=32, learning_rate=1e-3, ema=0.999),
-    "gpu": dict(minutes=9, batch=256, learning_rate=1e-3, ema=0.999, distinct=4000, every=2, workers=14),
+    "gpu": dict(minutes=9, batch=256, learning_rate=1e-3, ema=0.999, distinct=2000, every=2, workers=14),
 }
 
 

@@ -3,7 +3,8 @@
 A source is called with (n, generator) and returns n pictures and n captions, the same for the same generator.
 """
 
-from multiprocessing import get_all_start_methods
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 
 class Town:
-    """Fresh Toytown scenes for every batch, painted on the training device."""
+    """Fresh Toytown scenes for every batch, painted on a device."""
 
     words = VOCABULARY
     characters = "".join(CHARACTERS)
@@ -37,17 +38,15 @@ class Town:
 
 
 class TownEdits:
-    """Fresh edits of Toytown for every batch, painted on the training device.
+    """Fresh edits of Toytown for every batch, painted on a device.
 
-    They are drawn `part` at a time, by default PART, since few at a time cost twice as much each; a part
-    serves part / n steps.
+    They are drawn `part` at a time, since few at a time cost twice as much each; a part serves part / n of
+    the steps.
     """
 
-    PART = 512
-
-    def __init__(self, kinds, size, device, seed, part=None):
-        self.kinds, self.size, self.device, self.seed = kinds, size, device, seed
-        self.part, self.drawn = part or self.PART, {}
+    def __init__(self, kinds, size, device, seed, part=256):
+        self.kinds, self.size, self.device, self.seed, self.part = kinds, size, device, seed, part
+        self.drawn = {}
 
     def __call__(self, n, now):
         """n edits for the pass of a step, the same for the same step.  now: as in train.loop."""
@@ -75,16 +74,17 @@ class Supply:
         def packed(generator, now):
             return each(as_bytes, make(generator, now))
 
-        def placed(generator, now):
-            batch = each(lambda tensor: tensor.to(device, non_blocking=True), ahead(now))
+        def placed(now):
+            batch = each(lambda tensor: tensor.to(device, non_blocking=pinned), ahead(now))
             return prepare(each(as_floats, batch)) if prepare else batch
 
-        ahead = Ahead(packed, config)
-        self.again, self.prepared = Again(placed, config.distinct, config.seed, config.every), bool(prepare)
+        pinned = torch.device(device).type == "cuda"
+        ahead = Ahead(packed, config, pinned)
+        self.again, self.prepared = Again(placed, config), bool(prepare)
 
     def __call__(self, now):
         """The batch of a pass of a step, on the device.  now: as in train.loop."""
-        batch = self.again(None, now)
+        batch = self.again(now)
         return batch if self.prepared else each(as_floats, batch)
 
 
@@ -104,9 +104,16 @@ def each(change, batch):
 
 
 def as_bytes(tensor):
-    """Pictures, (n, C, H, W) float32 in [-1, 1], as uint8; any other tensor as it is."""
-    is_picture = tensor.dtype == torch.float32 and tensor.ndim == 4
-    return ((tensor + 1) * 127.5).round().byte() if is_picture else tensor
+    """Pictures, (n, C, H, W) float32 in [-1, 1], as uint8; any other tensor as it is.
+
+    Raises ValueError for a tensor that looks like pictures, but is out of their range.
+    """
+    if tensor.dtype != torch.float32 or tensor.ndim != 4:
+        return tensor
+    if not (tensor.abs() <= 1 + 1e-3).all():
+        found = f"{tuple(tensor.shape)}, up to {tensor.abs().max().item()}"
+        raise ValueError(f"float32 with four axes is taken for pictures, but is {found}: -1 to 1 expected")
+    return ((tensor.clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
 def as_floats(tensor):
@@ -117,20 +124,21 @@ def as_floats(tensor):
 class Ahead:
     """Batches that worker processes make ahead of their steps, on the CPU, so that no GPU waits for them.
 
-    make: (CPU generator, Now) -> as for Supply.  Raises ValueError for workers where processes cannot fork.
+    make: (CPU generator, Now) -> as for Supply.  pinned: in memory that a GPU can fetch from by itself?
+    Raises ValueError for workers where it is not safe to fork.
     """
 
-    def __init__(self, make, config):
-        self.make, self.seed, self.accumulate = make, config.seed, config.accumulate
-        self.workers = config.workers
+    def __init__(self, make, config, pinned=False):
+        self.make, self.seed, self.accumulate, self.pinned = make, config.seed, config.accumulate, pinned
+        self.workers = min(config.workers, os.cpu_count())
         self.coming = None                                      # the pass that the workers make next
-        if self.workers and "fork" not in get_all_start_methods():
-            raise ValueError(f"workers = {self.workers}: 0 expected, since processes cannot fork here")
+        if self.workers and sys.platform != "linux":
+            raise ValueError(f"workers = {self.workers}: --workers 0 expected, since only Linux forks safely")
 
     def __call__(self, now):
-        """The batch of a pass of a step.  now: as in train.loop. Steps left out make workers begin anew."""
+        """The batch of a pass of a step.  now: as in train.loop. Out of order, the workers begin anew."""
         wanted = now.step, now.number
-        if not self.workers or (self.coming and wanted < self.coming):
+        if not self.workers:
             return self[wanted]
         if wanted != self.coming:
             self.begin(wanted)
@@ -139,9 +147,8 @@ class Ahead:
 
     def begin(self, wanted):
         """Set the workers to work, from this pass on."""
-        order = dict(sampler=passes(*wanted, self.accumulate), batch_size=None, prefetch_factor=8)
-        loader = DataLoader(self, num_workers=self.workers, multiprocessing_context="fork",
-                            pin_memory=torch.cuda.is_available(), **order)
+        loader = DataLoader(self, None, sampler=passes(*wanted, self.accumulate), num_workers=self.workers,
+                            multiprocessing_context="fork", pin_memory=self.pinned)
         self.batches, self.later = iter(loader), passes(*wanted, self.accumulate)
         next(self.later)
 
@@ -163,36 +170,42 @@ def passes(step, number, accumulate):
 class Again:
     """Batches that are made once and come again: for what is slow to make.
 
-    make: (CPU generator, Now) -> anything, as train.loop's make_batch; but it is not told how far the
-    training is.  distinct: how many there are; 0 = none comes again, and none is kept; else all are, on the
-    training device: the 2,000 of train.flow are 2 GB. A training that resumes makes the same ones, when they
-    are asked for.  every: a new one is made each so many steps, and until all are, the steps between get old
-    ones, by chance; then they come in turn.
+    make: Now -> anything; but it is not told how far the training is.  config.distinct: how many there are; 0
+    = none comes again, and none is kept; else all are, on the training device.  config.every: a new one is
+    made each so many steps, and until all are, the steps between get old ones, by chance; then they come in
+    turn. A training that resumes makes the same ones again, in their order.
     """
 
-    def __init__(self, make, distinct, seed, every=1):
-        self.make, self.distinct, self.seed, self.every = make, distinct, seed, every
+    def __init__(self, make, config):
+        self.make, self.config = make, config
         self.made = {}
 
-    def __call__(self, generator, now):
+    def __call__(self, now):
         """The batch of a pass of a step."""
-        if not self.distinct:
-            return self.make(generator, now)
-        now = now._replace(step=self.which(now.step), falling=1.0)
-        wanted = now.step, now.number
+        if not self.config.distinct:
+            return self.make(now)
+        wanted = self.which(now.step), now.number
         if wanted not in self.made:
-            self.made[wanted] = self.make(generator_of(self.seed, "again", *wanted), now)
+            self.catch_up(*wanted)
         return self.made[wanted]
-
 
     def which(self, step):
         """The number of a step's batch, 0 to distinct - 1."""
-        made, between = divmod(step, self.every)
-        if made >= self.distinct:
-            return step % self.distinct
+        new, between = divmod(step, self.config.every)
+        if new >= self.config.distinct:
+            return step % self.config.distinct
         if not between:
-            return made
-        return int(torch.randint(made + 1, (), generator=generator_of(self.seed, "old", step)))
+            return new
+        return int(torch.randint(new + 1, (), generator=generator_of(self.config.seed, "old", step)))
+
+    def catch_up(self, last, number):
+        """Make all that lack, up to this one; if every batch is new, none is called for before its turn."""
+        start = 0 if self.config.every > 1 else last
+        for passed in passes(start, number - number % self.config.accumulate, self.config.accumulate):
+            if passed not in self.made:
+                self.made[passed] = self.make(Now(*passed, 1.0))
+            if passed == (last, number):
+                return
 
 
 class Pictures:

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from minidiff import toytown
 from minidiff.checkpoint import fill, fitting, load_weights, save_weights, write_atomically
 from minidiff.denoisers.unet import UNet
-from minidiff.encoders.text import SPECIAL, TextConfig, TextEncoder
+from minidiff.encoders.text import SPECIAL, TextConfig, TextEncoder, numbering
 from minidiff.measure import preservation, success
 from minidiff.model import Model
 from minidiff.process.flow import shifted
@@ -21,6 +21,7 @@ from train.config import command_line
 from train.place import Place
 
 T = 1000
+TOKENS = "text.token.weight"
 
 
 class TextToImage(nn.Module):
@@ -89,29 +90,28 @@ def warm_start(network, name):
     """
     tensors, entry = load_weights(name)
     with fitting(name):
-        learn_words(network.text, entry["config"]["text"], tensors)
+        tensors[TOKENS] = learnt_words(network.text, entry["config"]["text"], tensors[TOKENS])
     own = network.state_dict().items()
     extra = {key: tensor for key, tensor in own if "stem_extra" in key or "neighbours" in key}
     fill(network, {**extra, **tensors}, name)
 
 
-def learn_words(text, config, tensors):
-    """Make the table of tokens in these weights, whose encoder had this `config`, one of all that text knows.
+def learnt_words(text, config, table):
+    """The table of tokens of an encoder `config`, with a row for all that the encoder `text` knows.
 
-    Words and characters newer than the weights keep the rows that text has. Raises ValueError for those that
-    text does not know.
+    Words and characters newer than the table keep the rows that text has. Raises ValueError for those that
+    text does not know, and for tables of another shape.
     """
-    before, key = TextEncoder(TextConfig.from_dict(config)), "text.token.weight"
-    rows, table = text.token.weight.detach().clone(), tensors[key]
-    if rows.shape[1] != table.shape[1]:
-        raise ValueError(f"its tokens have {table.shape[1]} channels: {rows.shape[1]} expected")
+    config = TextConfig.from_dict(config)
+    rows, count = text.token.weight.detach().clone(), SPECIAL + len(config.words) + len(config.characters)
+    if table.shape != (count, rows.shape[1]):
+        raise ValueError(f"its table of tokens is {tuple(table.shape)}: {(count, rows.shape[1])} expected")
     rows[:SPECIAL] = table[:SPECIAL]
-    for mine, theirs in ((text.word_number, before.word_number),
-                         (text.character_number, before.character_number)):
+    for mine, theirs in zip((text.word_number, text.character_number), numbering(config), strict=True):
         if unknown := sorted(set(theirs) - set(mine)):
             raise ValueError(f"its vocabulary has {', '.join(unknown)}: words known here expected")
         rows[[mine[token] for token in theirs]] = table[list(theirs.values())]
-    tensors[key] = rows
+    return rows
 
 
 def drawn(network, process, captions, like, generator, steps, scale=1.0, extra=None):

@@ -27,8 +27,9 @@ from minidiff.process.flow import Flow, shift_for
 from train.config import LoopConfig, from_command_line
 from train.data import Supply, Town, on_device, paints_on
 from train.denoising import (
+    TOKENS,
     emphasised,
-    learn_words,
+    learnt_words,
     logit_normal_times,
     made_by,
     save_picture,
@@ -77,7 +78,7 @@ class Config(LoopConfig):
 PRESETS = {
     "cpu": dict(minutes=90, batch=32, dim=128, double=1, single=5, learning_rate=4e-3, decay=0.4,
                 muon="blocks", distinct=2000),
-    "gpu": dict(minutes=9, batch=1024, learning_rate=3e-3, decay=0.5, muon="blocks", distinct=2000,
+    "gpu": dict(minutes=9, batch=1024, learning_rate=3e-3, decay=0.5, muon="blocks", distinct=1000,
                 every=8, workers=14, compile=True, sample_minutes=3),
 }
 
@@ -145,7 +146,7 @@ def begin_with(network, name, vae_sha256):
     with fitting(name):
         if entry["config"]["vae_sha256"] != vae_sha256:
             raise ValueError("trained in the latents of another VAE")
-        learn_words(network.text, entry["config"]["text"], tensors)
+        tensors[TOKENS] = learnt_words(network.text, entry["config"]["text"], tensors[TOKENS])
     fill(network, tensors, name)
 
 

@@ -52,7 +52,7 @@ class Config(LoopConfig):
 
 PRESETS = {
     "cpu": dict(minutes=30, batch=32, learning_rate=1e-3, ema=0.999, decay=0.3),
-    "gpu": dict(minutes=9, batch=256, learning_rate=1e-3, ema=0.999, decay=0.3, distinct=6000, every=2,
+    "gpu": dict(minutes=9, batch=256, learning_rate=1e-3, ema=0.999, decay=0.3, distinct=3000, every=2,
                 workers=14),
 }
 

@@ -64,7 +64,7 @@ class Config(LoopConfig):
 
 PRESETS = {
     "cpu": dict(minutes=100, batch=32, learning_rate=1e-3, ema=0.999, decay=0.3),
-    "gpu": dict(minutes=9, batch=256, learning_rate=1e-3, ema=0.999, decay=0.3, distinct=4000, every=4,
+    "gpu": dict(minutes=9, batch=256, learning_rate=1e-3, ema=0.999, decay=0.3, distinct=2000, every=4,
                 workers=14),
 }
 

@@ -6,8 +6,8 @@ generator seeded by (seed, k, pass): there is no random state to save, and on th
 resumes to the same bits as one that was not.
 
 With `minutes` the learning rate stays constant for the first 1 - decay of the time. Then the number of steps
-is fixed from the speed so far and stored, and the rate falls to zero over the rest: only this one decision
-depends on the clock.
+is fixed from the speed and stored, and the rate falls to zero over the rest: only this one decision depends
+on the clock.
 """
 
 import hashlib
@@ -59,9 +59,10 @@ def train(network, make_batch, config, sample=None):
             log.add(*one_step(parallel, state, make_batch, config, place))
             state.seconds, known = clock.seconds(), state.steps
             state.mark()
-            stopping, state.steps = place.agree(interrupted.is_set(), count_steps(state, config))
+            stopping, steps = place.agree(interrupted.is_set(), count_steps(state, config))
+            state.fix(steps)
             if state.step % config.log_steps == 0 or state.done:
-                bar.set_postfix(log.write(state, learning_rate(state.step - 1, state.steps, config)))
+                bar.set_postfix(log.write(state, learning_rate(state.step - 1, state, config)))
             decided = stopping or state.done or state.steps != known
             if place.first and (decided or clock.due("save", config.save_minutes)):
                 log.check(state)
@@ -82,8 +83,8 @@ def one_step(parallel, state, make_batch, config, place):
     """One update of the weights and of their running mean: (losses, levels, gradient norm), for the log."""
     for optimizer in state.optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(state.step, state.steps, config)
-    passes, falls = [], falling(state.step, state.steps, config.decay)
+            group["lr"] = learning_rate(state.step, state, config)
+    passes, falls = [], falling(state.step, state)
     for i in range(config.accumulate):
         number = place.rank * config.accumulate + i
         generator = generator_of(config.seed, state.step, number)
@@ -111,33 +112,35 @@ def compiled(network):
     return network
 
 
-def learning_rate(step, steps, config):
-    """Up in a straight line, constant, and down over the last share `decay` of the steps.
+def learning_rate(step, state, config):
+    """Up in a straight line, constant, and down to 0 over the last steps.
 
-    learning_rate min(1, (step + 1) / warmup, (steps - step) / (decay steps)): a function of the step alone.
-    "Warmup-stable-decay", Hu et al. (2404.06395), whose fall is exponential.  step: 0 for the first.
-    steps: 0 = not decided yet, so constant.
+    learning_rate min(1, (step + 1) / warmup, falling): a function of the step alone, once the number of
+    steps is fixed. "Warmup-stable-decay", Hu et al. (2404.06395), whose fall is exponential.  step: 0 for
+    the first.
     """
     rising = (step + 1) / max(config.warmup, 1)
-    return config.learning_rate * min(rising, falling(step, steps, config.decay))
+    return config.learning_rate * min(rising, falling(step, state))
 
 
-def falling(step, steps, decay):
-    """1, then down to 0 in a straight line over the last share `decay` of the steps.  steps 0: undecided."""
-    return min(1, (steps - step) / (decay * steps)) if steps else 1
+def falling(step, state):
+    """1, then from step state.constant on down to 0 at state.steps, in a straight line; 1 while undecided."""
+    if not state.steps:
+        return 1
+    return min(1, (state.steps - step) / max(state.steps - state.constant, 1))
 
 
 def count_steps(state, config):
     """The number of steps of the run, 0 until 1 - decay of the minutes are spent; the fall takes the rest.
 
     How many fit in the rest is told from the speed in the last quarter of this time: at first, a training
-    compiles, and makes what comes again.
+    compiles, and makes what comes again. After a break too late for that, from the speed so far.
     """
     if state.steps or state.seconds < (1 - config.decay) * 60 * config.minutes:
         return state.steps
-    step, seconds = state.marked
-    pace = (state.step - step) / max(state.seconds - seconds, 1e-9)                # steps a second
-    return max(state.step + 1, round(state.step + pace * config.decay * 60 * config.minutes))
+    step, seconds = state.marked if state.marked and state.marked[0] < state.step else (0, 0.0)
+    pace = (state.step - step) / (state.seconds - seconds)                         # steps a second
+    return state.step + max(1, round(pace * (60 * config.minutes - state.seconds)))
 
 
 def generator_of(*parts):

@@ -18,8 +18,8 @@ MEMORY = ("exp_avg", "exp_avg_sq", "momentum")                  # AdamW's two ru
 class State:
     """All that changes while a network is trained.
 
-    step: updates done.  steps: of the whole run, 0 = not decided yet.  seconds: of training, all sittings.
-    processes: how many share each step.
+    step: updates done.  steps: of the whole run, 0 = not decided yet.  constant: those before the learning
+    rate falls.  seconds: of training, all sittings.  processes: how many share each step.
     """
 
     def __init__(self, network, config, processes=1):
@@ -31,12 +31,18 @@ class State:
         if matrices:
             self.optimizers.append(Muon(matrices, weight_decay=config.weight_decay))
         self.step, self.steps, self.seconds = 0, config.steps, 0.0
+        self.constant = (1 - config.decay) * config.steps
         self.marked = None
 
     @property
     def done(self):
         """Has the last step been made?"""
         return 0 < self.steps <= self.step
+
+    def fix(self, steps):
+        """Take the number of steps; if it was not decided before, the learning rate falls from here on."""
+        if steps != self.steps:
+            self.steps, self.constant = steps, self.step
 
     def mark(self):
         """Remember the step and the second at three quarters of the time before the learning rate falls."""
@@ -60,8 +66,9 @@ class State:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_state(folder / LAST, self.tensors(), {
-            "step": self.step, "steps": self.steps, "seconds": self.seconds, "minutes": self.config.minutes,
-            "processes": self.processes, "config": as_json(self.config)}, previous=folder / PREVIOUS)
+            "step": self.step, "steps": self.steps, "constant": self.constant, "seconds": self.seconds,
+            "minutes": self.config.minutes, "processes": self.processes,
+            "config": as_json(self.config)}, previous=folder / PREVIOUS)
 
     def resume(self, folder):
         """Go on from the folder's checkpoint, if any. Raises CheckpointError if damaged or another run's."""
@@ -84,6 +91,7 @@ class State:
         self.step, self.seconds = metadata["step"], metadata["seconds"]
         if metadata["minutes"] == self.config.minutes:          # else the steps are decided again
             self.steps = metadata["steps"]
+            self.constant = metadata.get("constant", (1 - self.config.decay) * self.steps)
 
     def tensors(self):
         """Name -> tensor, of everything a training consists of."""

@@ -7,8 +7,8 @@ writing          the same, of signs alone: nothing else is as hard to learn
 fusion           picture, second picture, instruction -> its true edit
 choice           the same, and a picture more; the instruction says which of the two counts
 
-Those with equally many context pictures make a group. To pad all to as many would be simpler, but costs half
-as much again in time, since attention to nothing is not free.
+Those with equally many context pictures make a group. To pad all to three would be simpler, but costs half as
+much again in time, and more, since attention to nothing is not free.
 """
 
 from itertools import groupby
@@ -51,9 +51,12 @@ class Tasks:
         shares = config.choice, config.fusion, config.reconstruction, config.generation, config.writing
         self.counts = counts(config.batch, *shares)
         self.drop, self.town = config.drop, Town(config.size, device)
+        if self.counts[0] == 1:
+            found = f"choice is {config.choice}, the batch has {config.batch}"
+            raise ValueError(f"{found}: 0, or enough for two examples, expected")
         self.edits, self.signs, self.fusions, self.choices = (
-            TownEdits(kinds, config.size, device, config.seed + i, PART)
-            for i, kinds in enumerate((MIX, ("text",), FUSION, FUSION)))
+            TownEdits(kinds, config.size, device, (config.seed, task), PART) for task, kinds in (
+                ("editing", MIX), ("writing", ("text",)), ("fusion", FUSION), ("choice", FUSION)))
 
     def __call__(self, generator, now):
         """The groups of a pass, those with most context pictures first.  now: as in train.loop."""

@@ -61,11 +61,13 @@ def main(config):
     shape = VAEConfig(config.latent_channels, channels=config.channels, decoder_blocks=config.decoder_blocks)
     network, val = Compression(shape, config.kl), val_pictures(config.size, device)
 
-    painted = Again(lambda generator, now: pictures(config.batch, config.size, device, generator),
-                    config.distinct, config.seed)
+    def paint(now):
+        return pictures(config.batch, config.size, device, generator_of(config.seed, "again", *now[:2]))
+
+    painted = Again(paint, config)
 
     def make_batch(generator, now):
-        x0, signs = painted(generator, now)
+        x0, signs = painted(now)
         latents = config.latent_channels, config.size // shape.factor, config.size // shape.factor
         noise = torch.randn(config.batch, *latents, generator=generator).to(device)
         return x0, 1 + config.sign * now.falling * signs, noise

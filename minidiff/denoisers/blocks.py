@@ -30,9 +30,8 @@ class Block(nn.Module):
         condition: (B, condition_dim), after its SiLU.  rotary: the tokens' table.  memory: (k, v) of M other
         tokens to look at, too, (B, heads, M, 32) each.  visible: (B, 1, 1, M + N) bool, True = may be seen.
         """
-        streams, lengths = list(self.streams), [tokens.shape[1]]
-        if len(streams) == 2:
-            streams, lengths = zip(*((s, n) for s, n in zip(streams, (length, lengths[0] - length)) if n))
+        ends = (length, tokens.shape[1] - length) if len(self.streams) == 2 else (tokens.shape[1],)
+        streams, lengths = zip(*((stream, n) for stream, n in zip(self.streams, ends) if n))
         parts, tables = cut(tokens, lengths), cut(rotary, lengths)
         looks = [stream.look(part, condition, table) for stream, part, table in zip(streams, parts, tables)]
         q, k, v = (torch.cat(same, dim=2) for same in zip(*looks))                 # (B, heads, N, 32) each
@@ -43,7 +42,10 @@ class Block(nn.Module):
 
 
 def cut(tokens, lengths):
-    """Tokens, (B, N, ...), cut into parts of these lengths; whole if there is one."""
+    """Tokens, or their rotary table, cut along axis 1 into parts of these lengths; whole if there is one.
+
+    Parts are copies: `compile_repeated` in train/flow.py compiles once for tensors that are no views.
+    """
     return [part.contiguous() for part in tokens.split(lengths, dim=1)] if len(lengths) > 1 else [tokens]
 
 
@@ -95,7 +97,10 @@ class RMSNorm(nn.Module):
 
 
 def attend_fused(q, k, v, visible):
-    """The same as `attend`, by one kernel. The copy is no view of another shape, so it compiles only once."""
+    """The same as `attend`, by one kernel. The copy is there for the same reason as in `cut`.
+
+    Where a query may see nothing it is 0, not the mean of v; nobody looks at such a token.
+    """
     attended = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, visible)
     return attended.transpose(1, 2).flatten(2).clone()
 

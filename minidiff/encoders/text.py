@@ -53,10 +53,8 @@ class TextEncoder(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
-        self.word_number = {word: SPECIAL + i for i, word in enumerate(config.words)}
+        self.word_number, self.character_number = numbering(config)
         self.first_character = SPECIAL + len(config.words)
-        numbered = enumerate(config.characters, self.first_character)
-        self.character_number = {character: number for number, character in numbered}
         self.token = embedding(self.first_character + len(config.characters), config.dim)
         if config.layers:
             self.position = embedding(config.length, config.dim)
@@ -143,6 +141,12 @@ class TextBlock(nn.Module):
         tokens = self.norm1(text)
         text = text + self.attend(tokens, tokens, visible)
         return text + self.narrow(F.gelu(self.widen(self.norm2(text))))
+
+
+def numbering(config):
+    """The numbers of a vocabulary's tokens: {word: number}, {character: number}."""
+    numbers = range(SPECIAL, SPECIAL + len(config.words) + len(config.characters))
+    return (dict(zip(config.words, numbers)), dict(zip(config.characters, numbers[len(config.words) :])))
 
 
 def embedding(count, dim):
