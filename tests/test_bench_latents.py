@@ -11,7 +11,7 @@ from minidiff.bench.edits import FOUR
 from minidiff.latent import LatentModel
 from minidiff.measure import psnr
 from minidiff.process.sample import normal_like
-from minidiff.toytown import edits_of, scenes
+from minidiff.toytown import edits_of, paint, scenes
 from minidiff.toytown.glyphs import LATIN
 from minidiff.toytown.language import written
 from minidiff.toytown.requests import KINDS, Request
@@ -138,6 +138,19 @@ def test_a_picture_more_is_shown_and_every_other_edit_takes_from_it(model):
     for i in range(3):
         assert torch.equal((third if i == 1 else second)[i], own[i])
         assert torch.equal((second if i == 1 else third)[i], next_one[i])
+
+
+def test_the_right_picture_is_the_one_that_is_asked_for():
+    edits = judging.held_out_edits(40, 64, ("combine",))         # more than one batch
+    wrong = torch.cat([grammar.with_the_other(edits[:32]), grammar.with_the_other(edits[32:])])
+    alike = (wrong == edits.target).flatten(1).all(1)
+    assert alike.sum() < 10
+    for outputs, expected in ((edits.target, 1), (wrong, 0), (edits.target + 0.01, 1)):
+        found = grammar.told_apart(outputs, edits)
+        assert (found[~alike] == expected).all() and found[alike].isnan().all()
+    i = next(i for i in range(1, 32) if "style" in edits.instruction[i])
+    style = edits.reference_scenes.style[i - 1]
+    assert torch.equal(wrong[i : i + 1], paint(edits.scenes[i].with_(style=style)))
 
 
 # Steps

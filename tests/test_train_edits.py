@@ -2,7 +2,7 @@
 
 import os
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -72,7 +72,7 @@ def base(small):
     for parameter in network.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.2)
-    save_weights("base", network.state_dict(), {"config": {}})
+    save_weights("base", network.state_dict(), {"config": {"text": asdict(network.text.config)}})
     warm_start(network, "base")                                 # in half precision, as they were written
     return network
 
@@ -266,9 +266,10 @@ def test_extra_channels_leave_the_base_as_it_was_before_training(small, base, mo
 
 
 def test_a_base_that_lacks_more_or_has_more_is_refused(base):
-    tensors, _ = load_weights("base")
-    save_weights("poor", {key: value for key, value in tensors.items() if "level" not in key}, {})
-    save_weights("rich", {**tensors, "unet.more": torch.ones(1)}, {})
+    tensors, entry = load_weights("base")
+    same = {"config": entry["config"]}
+    save_weights("poor", {key: value for key, value in tensors.items() if "level" not in key}, same)
+    save_weights("rich", {**tensors, "unet.more": torch.ones(1)}, same)
     for name in ("poor", "rich"):
         with pytest.raises(CheckpointError, match=f"{name}: made by another network"):
             warm_start(network_of(4), name)

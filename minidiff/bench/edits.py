@@ -30,6 +30,7 @@ WEIGHTS = "town-instruct"
 QUICK = dict(each=1, few=1, steps=2)
 INSTRUCT = "InstructPix2Pix"
 FOUR = ", ".join(TARGETED)
+BATCH = 32                                                      # edits at once
 COLUMNS = (("success", "success", "mean"), ("truth (dB)", "truth", "mean"), ("kept (dB)", "kept", "median"),
            ("changed", "changed", "mean"), ("survived", "survived", "mean"), ("strict", "strict", "mean"))
 
@@ -85,7 +86,7 @@ def row(editor, group, chosen, figures, costs, columns=COLUMNS):
     return cells | costs
 
 
-def edited(edit, model, edits, generator, name, batch=32):
+def edited(edit, model, edits, generator, name, batch=BATCH):
     """An editor's pictures of all edits, `batch` at a time, and what one of them cost."""
     if model is None:
         return edit(edits, generator), {}

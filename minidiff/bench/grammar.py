@@ -7,7 +7,8 @@ edits, and "over floor" what the editor keeps beyond it: an editor in latents ha
 for all editors here. "codec: source" is the round trip of the source, "codec: truth" that of the true render,
 about as good as an editor in these latents can be. "combine" takes from image 2: an object's look, an object
 that was not there, a colour, the style. "a picture more": the same edits, told to take from one of two
-pictures, image 2 or image 3, where the other one is another edit's. ± is half of a 95 % interval.
+pictures, image 2 or image 3, where the other one is another edit's; "right picture": the result is nearer to
+the truth than to the edit that takes from the other. ± is half of a 95 % interval.
 """
 
 from functools import partial
@@ -15,19 +16,23 @@ from functools import partial
 import torch
 
 from minidiff.bench.common import last, seeded
-from minidiff.bench.edits import COLUMNS, FOUR, edited, row
+from minidiff.bench.edits import BATCH, COLUMNS, FOUR, edited, row
 from minidiff.bench.judging import NULL_EDITORS, TARGETED, TESTED, first_of_each, held_out_edits, judged
 from minidiff.control.context import SCALE, context_walk
 from minidiff.encoders.vae import codec_floor
 from minidiff.process.sample import normal_like
+from minidiff.toytown.changes import carry_out
 from minidiff.toytown.glyphs import LATIN
+from minidiff.toytown.paint import paint
 from minidiff.toytown.requests import CLASSES
+from minidiff.toytown.scene import Scenes
 
 WEIGHTS = "town-context"
 QUICK = dict(each=2, few=1, steps=2)
 KINDS = (*TESTED, "combine")
 CONTEXT, MORE, TRUTH = "pictures as tokens", "pictures as tokens, a picture more", "codec: truth"
-WITH_FLOOR = (*COLUMNS, ("floor (dB)", "floor", "median"), ("over floor (dB)", "over floor", "median"))
+WITH_FLOOR = (*COLUMNS, ("floor (dB)", "floor", "median"), ("over floor (dB)", "over floor", "median"),
+              ("right picture", "right", "mean"))
 
 
 def rows(model, each=80, few=12, steps=20, seed=0):
@@ -47,6 +52,7 @@ def rows(model, each=80, few=12, steps=20, seed=0):
         outputs, costs = edited(edit, network, batch, seeded(seed), name)
         figures = judged_in_latents(outputs, batch, model)
         chosen_by = of_the_two(batch) if name == MORE else groups(batch, name in (CONTEXT, TRUTH))
+        figures["right"] = told_apart(outputs, batch) if name == MORE else torch.full([len(batch)], torch.nan)
         found += [row(name, group, chosen, figures, costs, WITH_FLOOR)
                   for group, chosen in chosen_by.items() if chosen.any()]
     return found
@@ -100,6 +106,24 @@ def of_the_two(edits):
     """Name -> bool (n,): the edits of `image_3` that take from image 2, and from image 3."""
     third = takes_image_3(edits)
     return {"combine, of image 2": ~third, "combine, of image 3": third}
+
+
+def told_apart(outputs, edits):
+    """(n,) float64, 1 = a result of `image_3` is nearer to its truth than to the edit by the other picture.
+
+    nan where these are the same.
+    """
+    wrong = torch.cat([with_the_other(edits[i : i + BATCH]) for i in range(0, len(edits), BATCH)])
+    right, mistaken = ((outputs - picture).square().mean((1, 2, 3)) for picture in (edits.target, wrong))
+    alike = (edits.target == wrong).flatten(1).all(1)
+    return (right < mistaken).double().masked_fill(alike, torch.nan)
+
+
+def with_the_other(edits):
+    """(n, 3, H, W): the edits, taken from the other picture of Edits.among_three."""
+    done = [carry_out(request, edits.scenes[i], edits.reference_scenes[i - 1 if i else len(edits) - 1], None)
+            for i, request in enumerate(edits.requests)]
+    return paint(Scenes.cat(done), edits.size)
 
 
 def judged_in_latents(outputs, edits, model):
