@@ -31,8 +31,8 @@ WEIGHTS = "town-context"
 QUICK = dict(each=2, few=1, steps=2)
 KINDS = (*TESTED, "combine")
 CONTEXT, MORE, TRUTH = "pictures as tokens", "pictures as tokens, a picture more", "codec: truth"
-WITH_FLOOR = (*COLUMNS, ("floor (dB)", "floor", "median"), ("over floor (dB)", "over floor", "median"),
-              ("right picture", "right", "mean"))
+WITH_FLOOR = (*COLUMNS, ("floor (dB)", "floor", "median"), ("over floor (dB)", "over floor", "median"))
+APART = (*WITH_FLOOR, ("right picture", "right", "mean"))
 
 
 def rows(model, each=80, few=12, steps=20, seed=0):
@@ -53,7 +53,7 @@ def rows(model, each=80, few=12, steps=20, seed=0):
         figures = judged_in_latents(outputs, batch, model)
         chosen_by = of_the_two(batch) if name == MORE else groups(batch, name in (CONTEXT, TRUTH))
         figures["right"] = told_apart(outputs, batch) if name == MORE else torch.full([len(batch)], torch.nan)
-        found += [row(name, group, chosen, figures, costs, WITH_FLOOR)
+        found += [row(name, group, chosen, figures, costs, APART)
                   for group, chosen in chosen_by.items() if chosen.any()]
     return found
 
