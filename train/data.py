@@ -199,12 +199,15 @@ class Again:
         return int(torch.randint(new + 1, (), generator=generator_of(self.config.seed, "old", step)))
 
     def catch_up(self, last, number):
-        """Make all that lack, up to this one; if every batch is new, none is called for before its turn."""
+        """Make this batch; before it, after a break, all that may be asked for by chance, in their order.
+
+        So workers that paint ahead need not begin anew for each.
+        """
         start = 0 if self.config.every > 1 else last
-        for passed in passes(start, number - number % self.config.accumulate, self.config.accumulate):
-            if passed not in self.made:
-                self.made[passed] = self.make(Now(*passed, 1.0))
-            if passed == (last, number):
+        for wanted in passes(start, number - number % self.config.accumulate, self.config.accumulate):
+            if wanted not in self.made:
+                self.made[wanted] = self.make(Now(*wanted, 1.0))
+            if wanted == (last, number):
                 return
 
 

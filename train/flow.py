@@ -1,4 +1,4 @@
-"""Train the unified model: one transformer in latents that draws, edits, and takes from a second picture.
+"""Train the unified model: one transformer in latents that draws, edits, and takes from other pictures.
 
     python -m train.flow --preset cpu --folder runs/town-context --export
     python -m train.flow --preset gpu --folder runs/town-context --export
