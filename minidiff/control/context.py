@@ -49,7 +49,7 @@ def context_edit(model, image, edit_mask, prompt, *, generator, others=(), steps
 
 
 @register("generate", "context", weights="town-context", kind="latent denoiser")
-def context_generate(model, image, edit_mask, prompt, *, generator, steps=20, scale=2.0, guidance="norm"):
+def context_generate(model, image, edit_mask, prompt, *, generator, steps=20, scale=3.0, guidance="norm"):
     """Walk from pure noise down to pictures of the prompt, yielding every State, in latents.
 
     image: only its shape counts, (B, 3, H, W).  prompt: "" = anything.  The rest as in context_walk.
