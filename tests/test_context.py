@@ -57,7 +57,7 @@ def test_generation_is_the_same_walk_without_pictures(model):
     blank = torch.zeros(2, 3, 32, 32)
     found = list(context_generate(model, blank, EVERYWHERE, "a red house", generator=seeded(), steps=3))
     noise = torch.randn(2, 8, 8, 8, generator=seeded())
-    walk = context_walk(model, ["a red house"] * 2, (), noise, seeded(), 3, 2.0)
+    walk = context_walk(model, ["a red house"] * 2, (), noise, seeded(), 3, 3.0)
     assert torch.equal(found[-1].x, list(walk)[-1].x) and len(found) == 3
 
 
