@@ -15,8 +15,8 @@ from minidiff.control.spatial import MAPS, map_picture
 from minidiff.model import Model
 from train import control
 from train.config import configure
-from train.data import as_bytes, as_floats
 from train.loop import Now, generator_of
+from train.supply import as_bytes, as_floats
 
 pytestmark = pytest.mark.filterwarnings("ignore:unknown")       # the tiny network cannot read every sign
 

@@ -1,5 +1,8 @@
 """train/data.py: what the sources return, and what they say when the pictures are not there."""
 
+import multiprocessing
+import os
+import signal
 import struct
 import sys
 from dataclasses import replace
@@ -10,23 +13,12 @@ import torch
 from PIL import Image
 
 from minidiff.encoders.text import TextConfig, TextEncoder
-from train import data
+from train import data, supply
 from train.config import LoopConfig
-from train.data import (
-    Again,
-    Ahead,
-    Supply,
-    Town,
-    TownEdits,
-    as_bytes,
-    as_floats,
-    draw_seed,
-    each,
-    on_device,
-    source,
-)
+from train.data import Town, TownEdits, draw_seed, on_device, source
 from train.instruct import MIX
 from train.loop import Now, generator_of
+from train.supply import Again, Ahead, Supply, as_bytes, as_floats, each
 
 forks = pytest.mark.skipif(sys.platform != "linux", reason="workers fork")
 
@@ -273,8 +265,17 @@ def test_a_supply_is_the_same_with_workers_and_prepares_each_batch_once():
         assert prepared == ["step 0", "step 1"]
 
 
+@forks
+def test_workers_leave_an_interrupt_to_the_training():
+    ahead = Ahead(drawn_with, LoopConfig(steps=1, workers=1))
+    assert ahead(Now(0, 0, 1.0))[1] == "0 0"
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGINT)
+    assert [ahead(Now(step, 0, 1.0))[1] for step in range(1, 20)] == [f"{step} 0" for step in range(1, 20)]
+
+
 def test_workers_are_refused_where_forks_are_not_safe(monkeypatch):
-    monkeypatch.setattr(data.sys, "platform", "darwin")
+    monkeypatch.setattr(supply.sys, "platform", "darwin")
     with pytest.raises(ValueError, match="--workers 0 expected, since only Linux"):
         Ahead(drawn_with, LoopConfig(steps=1, workers=1))
 

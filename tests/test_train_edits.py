@@ -22,13 +22,14 @@ from minidiff.process.ddpm import DDPM
 from minidiff.toytown import KINDS, paint, scenes
 from train import data, inpaint, instruct
 from train.config import configure
-from train.data import Town, TownEdits, as_bytes, as_floats
+from train.data import Town, TownEdits
 from train.denoising import TextToImage, emphasised, snr_weight, successes, val_edits, warm_start
 from train.holes import Holes, pool
 from train.inpaint import SORTS, of_the_hole
 from train.instruct import FOLLOWED, MIX
 from train.loop import Now, falling, generator_of
 from train.state import part
+from train.supply import as_bytes, as_floats
 
 SCRIPTS = pytest.mark.parametrize("script, extra", [(instruct, 3), (inpaint, 4)], ids=["instruct", "inpaint"])
 SMALL = dict(channels=(16, 32), blocks=(1, 1), condition_dim=32, text_dim=32)

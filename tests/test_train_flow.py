@@ -24,9 +24,10 @@ from minidiff.process.flow import Flow, shift_for, shifted
 from minidiff.toytown import KINDS, load_split
 from train import flow, tasks
 from train.config import configure
-from train.data import Town, TownEdits, as_bytes, as_floats, each, on_device
+from train.data import Town, TownEdits, on_device
 from train.denoising import logit_normal_times, successes, val_edits
 from train.loop import Now, generator_of
+from train.supply import as_bytes, as_floats, each
 from train.tasks import MIX, Tasks, counts
 
 NOW = Now(5, 0, 1.0)

@@ -20,10 +20,11 @@ from minidiff.denoisers.controlnet import ControlledUNet
 from minidiff.model import Model
 from minidiff.process.guidance import drop_conditions
 from train.config import LoopConfig, from_command_line
-from train.data import Supply, draw_seed, on_device, paints_on
+from train.data import draw_seed, on_device
 from train.denoising import TextToImage, drawn, made_by, save_picture, snr_weight, stratified_levels
 from train.loop import generator_of, train
 from train.place import Place
+from train.supply import Supply, paints_on
 
 MAP_CHANNELS = 3
 

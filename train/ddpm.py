@@ -18,7 +18,7 @@ from minidiff.encoders.text import TextConfig
 from minidiff.process.ddpm import DDPM
 from minidiff.process.guidance import drop_conditions
 from train.config import LoopConfig, from_command_line
-from train.data import Supply, on_device, paints_on, source
+from train.data import on_device, source
 from train.denoising import (
     T,
     TextToImage,
@@ -31,6 +31,7 @@ from train.denoising import (
 )
 from train.loop import generator_of, train
 from train.place import Place
+from train.supply import Supply, paints_on
 
 
 @dataclass(frozen=True)

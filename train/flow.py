@@ -25,7 +25,7 @@ from minidiff.encoders.vae import VAE, cells_of
 from minidiff.latent import LatentModel
 from minidiff.process.flow import Flow, shift_for
 from train.config import LoopConfig, from_command_line
-from train.data import Supply, Town, on_device, paints_on
+from train.data import Town, on_device
 from train.denoising import (
     TOKENS,
     emphasised,
@@ -39,6 +39,7 @@ from train.denoising import (
 )
 from train.loop import generator_of, train
 from train.place import Place
+from train.supply import Supply, paints_on
 from train.tasks import MIX, Tasks
 
 FOLLOWED = {"": ("recolour", "remove", "season", "time"), "text ": ("text",), "fusion ": ("combine",)}
@@ -224,7 +225,7 @@ def save_samples(model, path, n=8, steps=20):
 
 
 def figures(model, n=64, steps=10):
-    """Success and kept dB over val edits: n of the common kinds, half as many of writing, and of fusion."""
+    """Success and kept dB over val edits: n of recolour, remove, season, time, half as many of the others."""
     found = {}
     for name, kinds in FOLLOWED.items():
         edits = val_edits(model.size, kinds, n if not name else n // 2)

@@ -20,11 +20,12 @@ from minidiff.model import Model
 from minidiff.process.ddpm import DDPM
 from minidiff.process.guidance import drop_conditions
 from train.config import LoopConfig, from_command_line
-from train.data import Supply, Town, on_device, paints_on
+from train.data import Town, on_device
 from train.denoising import T, TextToImage, export, save_picture, snr_weight, stratified_levels, warm_start
 from train.holes import Holes
 from train.loop import generator_of, train
 from train.place import Place
+from train.supply import Supply, paints_on
 
 SORTS = ("wide", "narrow", "box", "scribble", "thing", "half", "expand", "everything", "super_resolve",
          "alternating_lines")

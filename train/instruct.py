@@ -19,7 +19,7 @@ from minidiff.encoders.text import TextConfig
 from minidiff.process.ddpm import DDPM
 from minidiff.process.guidance import drop_text_and_image
 from train.config import LoopConfig, from_command_line
-from train.data import Supply, Town, TownEdits, on_device, paints_on
+from train.data import Town, TownEdits, on_device
 from train.denoising import (
     T,
     TextToImage,
@@ -36,6 +36,7 @@ from train.denoising import (
 )
 from train.loop import generator_of, train
 from train.place import Place
+from train.supply import Supply, paints_on
 
 # Each kind as often as it stands here; "combine" speaks of a second picture, which this network cannot see.
 FOLLOWED = ("recolour", "remove", "season", "time")              # through the training, in its curve

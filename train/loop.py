@@ -1,9 +1,9 @@
 """The training loop that every script shares.
 
 A script brings two things: `make_batch(generator, now)`, all of a pass's randomness, and a module whose
-forward(*batch), a pure function, returns the losses and noise levels of the pictures. Step k draws from a
-generator seeded by (seed, k, pass): there is no random state to save, and on the CPU a run that was killed
-resumes to the same bits as one that was not.
+forward(*batch), a pure function, returns the losses and noise levels of the pictures. All generators are
+seeded by (seed, step, pass): there is no random state to save, and on the CPU a run that was killed resumes
+to the same bits as one that was not.
 
 With `minutes` the learning rate stays constant for the first 1 - decay of the time. Then the number of steps
 is fixed from the speed and stored, and the rate falls to zero over the rest: only this one decision depends
@@ -144,7 +144,7 @@ def count_steps(state, config):
 
 
 def generator_of(*parts):
-    """A CPU generator seeded by (seed, step, pass), hashed, since near seeds may give related streams."""
+    """A CPU generator seeded by parts, as (seed, step, pass), hashed: near seeds may give related streams."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 

@@ -20,10 +20,11 @@ from minidiff.checkpoint import save_weights
 from minidiff.encoders.vae import VAE, VAEConfig, codec_floor, kl_divergence
 from minidiff.toytown.paint import paint_with_masks
 from train.config import LoopConfig, from_command_line
-from train.data import Again, draw_seed
+from train.data import draw_seed
 from train.denoising import made_by, save_picture, save_point
 from train.loop import generator_of, train
 from train.place import Place
+from train.supply import Again
 
 SIGN = toytown.scene.OBJECTS.index("sign")
 

@@ -7,8 +7,9 @@ edits, and "over floor" what the editor keeps beyond it: an editor in latents ha
 for all editors here. "codec: source" is the round trip of the source, "codec: truth" that of the true render,
 about as good as an editor in these latents can be. "combine" takes from image 2: an object's look, an object
 that was not there, a colour, the style. "a picture more": the same edits, told to take from one of two
-pictures, image 2 or image 3, where the other one is another edit's; "right picture": the result is nearer to
-the truth than to the edit that takes from the other. ± is half of a 95 % interval.
+pictures, image 2 or image 3, where the other one is another edit's; "right picture": where either could be
+meant, the result is nearer to the truth than to the edit that takes from the other; a coin would get .5.
+± is half of a 95 % interval.
 """
 
 from functools import partial
@@ -21,7 +22,7 @@ from minidiff.bench.judging import NULL_EDITORS, TARGETED, TESTED, first_of_each
 from minidiff.control.context import SCALE, context_walk
 from minidiff.encoders.vae import codec_floor
 from minidiff.process.sample import normal_like
-from minidiff.toytown.changes import carry_out
+from minidiff.toytown.changes import carry_out, possible
 from minidiff.toytown.glyphs import LATIN
 from minidiff.toytown.paint import paint
 from minidiff.toytown.requests import CLASSES
@@ -46,7 +47,10 @@ def rows(model, each=80, few=12, steps=20, seed=0):
     editors["codec: source"] = partial(by_codec, model, what="source"), None, some
     editors[TRUTH] = partial(by_codec, model, what="target"), None, edits
     editors[CONTEXT] = partial(by_context, steps=steps), model, edits
-    editors[MORE] = partial(by_context, steps=steps, others=image_3), model, edits[edits.has_reference]
+    taking = edits[edits.has_reference]
+    taking = taking[: len(taking) - (len(taking) % BATCH == 1)] # none is alone in its batch
+    if len(taking):
+        editors[MORE] = partial(by_context, steps=steps, others=image_3), model, taking
     found = []
     for name, (edit, network, batch) in editors.items():
         outputs, costs = edited(edit, network, batch, seeded(seed), name)
@@ -111,19 +115,22 @@ def of_the_two(edits):
 def told_apart(outputs, edits):
     """(n,) float64, 1 = a result of `image_3` is nearer to its truth than to the edit by the other picture.
 
-    nan where these are the same.
+    nan where these are the same, or where the request makes no sense with the other picture.
     """
     wrong = torch.cat([with_the_other(edits[i : i + BATCH]) for i in range(0, len(edits), BATCH)])
     right, mistaken = ((outputs - picture).square().mean((1, 2, 3)) for picture in (edits.target, wrong))
     alike = (edits.target == wrong).flatten(1).all(1)
-    return (right < mistaken).double().masked_fill(alike, torch.nan)
+    return (right < mistaken).double().masked_fill(alike | wrong.isnan().flatten(1).any(1), torch.nan)
 
 
 def with_the_other(edits):
-    """(n, 3, H, W): the edits, taken from the other picture of Edits.among_three."""
-    done = [carry_out(request, edits.scenes[i], edits.reference_scenes[i - 1 if i else len(edits) - 1], None)
-            for i, request in enumerate(edits.requests)]
-    return paint(Scenes.cat(done), edits.size)
+    """(n, 3, H, W): the edits, but from the other picture of Edits.among_three; nan where not possible."""
+    others, possible_with, done = edits.reference_scenes[torch.arange(len(edits)).roll(1)], [], []
+    for i, request in enumerate(edits.requests):
+        possible_with.append(possible(request, edits.scenes[i], others[i]))
+        done.append(carry_out(request, edits.scenes[i], others[i], None))
+    pictures = paint(Scenes.cat(done), edits.size)
+    return pictures.masked_fill(~torch.cat(possible_with).view(-1, 1, 1, 1), torch.nan)
 
 
 def judged_in_latents(outputs, edits, model):

@@ -44,7 +44,7 @@ class Block(nn.Module):
 def cut(tokens, lengths):
     """Tokens, or their rotary table, cut along axis 1 into parts of these lengths; whole if there is one.
 
-    Parts are copies: `compile_repeated` in train/flow.py compiles once for tensors that are no views.
+    Parts are contiguous: `compile_repeated` in train/flow.py compiles once for tensors that are no views.
     """
     return [part.contiguous() for part in tokens.split(lengths, dim=1)] if len(lengths) > 1 else [tokens]
 
@@ -96,15 +96,6 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, x.shape[-1:], self.scale.to(x.dtype), eps=1e-6)
 
 
-def attend_fused(q, k, v, visible):
-    """The same as `attend`, by one kernel. The copy is there for the same reason as in `cut`.
-
-    Where a query may see nothing it is 0, not the mean of v; nobody looks at such a token.
-    """
-    attended = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, visible)
-    return attended.transpose(1, 2).flatten(2).clone()
-
-
 def modulated(x, shift, scale):
     """norm(x) (1 + scale) + shift, the norm over a token's channels: (B, N, dim), (B, 1, dim) twice."""
     return torch.addcmul(shift, F.layer_norm(x, x.shape[2:]), 1 + scale)
@@ -113,7 +104,7 @@ def modulated(x, shift, scale):
 def attend(q, k, v, visible):
     """softmax(q k^T / sqrt(32)) v over what is visible, heads side by side: (B, heads, N, 32) -> (B, N, dim).
 
-    Fused on a GPU. Else written out, as layers.Attention: on a CPU a whole training step is then 1.5 times
+    Fused on CUDA. Else written out, as layers.Attention: on a CPU a whole training step is then 1.5 times
     faster; and large pictures take their queries in turns, or all scores at once would fill the memory.
     """
     if q.is_cuda:
@@ -124,3 +115,12 @@ def attend(q, k, v, visible):
         weights = scores.masked_fill(~visible, torch.finfo(scores.dtype).min).softmax(3)
         attended.append(weights.to(v.dtype) @ v)
     return torch.cat(attended, dim=2).transpose(1, 2).flatten(2)
+
+
+def attend_fused(q, k, v, visible):
+    """The same as `attend`, shapes too, by one kernel. The copy is there for the same reason as in `cut`.
+
+    Where a query may see nothing it is 0, not the mean of v; nobody looks at such a token.
+    """
+    attended = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, visible)
+    return attended.transpose(1, 2).flatten(2).clone()
