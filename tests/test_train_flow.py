@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -181,6 +182,7 @@ def test_a_batch_is_on_the_line_from_latents_to_noise_and_its_contexts_are_clean
     assert not torch.equal(make_batch(generator_of(0, 6, 0), Now(6, 0, 1.0))[0][0], batch[0][0])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="workers fork")
 def test_workers_paint_the_same_batches(quick, monkeypatch):
     _, alone = begun(monkeypatch, quick)
     _, painted = begun(monkeypatch, replace(quick, workers=2))

@@ -80,10 +80,10 @@ class Ahead:
 
     def __init__(self, make, config, pinned=False):
         self.make, self.seed, self.accumulate, self.pinned = make, config.seed, config.accumulate, pinned
-        self.workers = min(config.workers, os.cpu_count())
+        if config.workers and sys.platform != "linux":
+            raise ValueError(f"workers = {config.workers}: --workers 0 expected: only Linux forks safely")
+        self.workers = config.workers and min(config.workers, len(os.sched_getaffinity(0)))
         self.coming = None                                      # the pass that the workers make next
-        if self.workers and sys.platform != "linux":
-            raise ValueError(f"workers = {self.workers}: --workers 0 expected, since only Linux forks safely")
 
     def __call__(self, now):
         """The batch of a pass of a step.  now: as in train.loop. Out of order, the workers begin anew."""
