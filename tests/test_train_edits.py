@@ -16,14 +16,22 @@ from minidiff.checkpoint import CheckpointError, load_state, load_weights, save_
 from minidiff.control.masks import MASKS
 from minidiff.denoisers.unet import UNetConfig
 from minidiff.editor import Editor
-from minidiff.encoders.text import TextConfig
+from minidiff.encoders.text import TextConfig, TextEncoder
 from minidiff.images import to_pil
 from minidiff.process.ddpm import DDPM
 from minidiff.toytown import KINDS, paint, scenes
 from train import data, inpaint, instruct
 from train.config import configure
 from train.data import Town, TownEdits
-from train.denoising import TextToImage, emphasised, snr_weight, successes, val_edits, warm_start
+from train.denoising import (
+    TextToImage,
+    emphasised,
+    learnt_words,
+    snr_weight,
+    successes,
+    val_edits,
+    warm_start,
+)
 from train.holes import Holes, pool
 from train.inpaint import SORTS, of_the_hole
 from train.instruct import FOLLOWED, MIX
@@ -274,6 +282,21 @@ def test_a_base_that_lacks_more_or_has_more_is_refused(base):
     for name in ("poor", "rich"):
         with pytest.raises(CheckpointError, match=f"{name}: made by another network"):
             warm_start(network_of(4), name)
+
+
+def test_what_words_mean_is_taken_over_by_the_word():
+    """Into a vocabulary in another order, with a word and a sign's character more."""
+    before = TextConfig(("red", "car"), "AB", dim=32, layers=0)
+    text = TextEncoder(TextConfig(("car", "blue", "red"), "CBA", dim=32, layers=0))
+    table, own = torch.randn(3 + 4, 32, generator=seeded()), text.token.weight.detach().clone()
+    found = learnt_words(text, asdict(before), table)
+    expected = [*table[:3], table[4], own[4], table[3], own[6], table[6], table[5]]    # C, B, A at the end
+    assert torch.equal(found, torch.stack(expected)) and torch.equal(text.token.weight, own)
+    for wrong, message in ((table[:, :16], "its table of tokens is"), (table[:5], "its table of tokens is")):
+        with pytest.raises(ValueError, match=message):
+            learnt_words(text, asdict(before), wrong)
+    with pytest.raises(ValueError, match="its vocabulary has green: words known here"):
+        learnt_words(text, asdict(replace(before, words=("red", "green"))), table)
 
 
 def test_successes_are_told_as_the_table_of_edits_tells_them():

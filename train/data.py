@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 
-from minidiff.images import still_picture, to_rgb
+from minidiff.images import still_picture, to_rgb, to_x0
 from minidiff.toytown import VOCABULARY, captions, edits, paint, scenes
 from minidiff.toytown.glyphs import CHARACTERS
 from train.loop import generator_of
@@ -73,7 +73,7 @@ class Pictures:
     def __call__(self, n, generator):
         """(x0 (n, 3, size, size) float32 in [-1, 1] on the device, n captions)"""
         index = torch.randint(len(self.pictures), (n,), generator=generator)
-        x0 = self.pictures[index].to(self.device).float() / 127.5 - 1
+        x0 = to_x0(self.pictures[index].to(self.device))
         return x0, [self.names[label] for label in self.labels[index].tolist()]
 
 

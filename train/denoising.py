@@ -13,6 +13,7 @@ from minidiff import toytown
 from minidiff.checkpoint import fill, fitting, load_weights, save_weights, write_atomically
 from minidiff.denoisers.unet import UNet
 from minidiff.encoders.text import SPECIAL, TextConfig, TextEncoder, numbering
+from minidiff.images import to_uint8
 from minidiff.measure import preservation, success
 from minidiff.model import Model
 from minidiff.process.flow import shifted
@@ -147,7 +148,7 @@ def save_picture(rows, path):
     """Write rows of pictures, each (n, 3, H, W) in [-1, 1], one below the other, as one PNG."""
     grid = torch.cat([torch.cat(list(row.cpu()), 2) for row in rows], 1)           # (3, rows H, n W)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(((grid.permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().byte().numpy()).save(path)
+    Image.fromarray(to_uint8(grid.permute(1, 2, 0)).numpy()).save(path)
 
 
 def export(state, module, config, data):

@@ -11,6 +11,7 @@ curve of the training.
 
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -98,28 +99,12 @@ def main(config):
         """The groups of a pass, with their words as tokens."""
         return [(network.text.tokenize(group.words), group) for group in tasks(generator, now)]
 
-    def latents(groups):
-        """The same, as latents: [(tokens, z0, contexts, changing cells), ...]"""
-        found = []
-        for tokens, group in groups:
-            z0, *contexts = (latent.half() for latent in encoded(vae, group.target, *group.contexts))
-            found.append((tokens, z0, contexts, cells_of(group.region, vae.config.factor)))
-        return found
-
-    supply = Supply(worded, config, device, latents)
+    supply = Supply(worded, config, device, partial(as_latents, vae))
 
     def make_batch(generator, now):
-        groups = supply(now)
         times = logit_normal_times(config.batch, shift, generator)
-        noise_of, emphasis = on_device(generator, device), 1 + (config.emphasis - 1) * now.falling
-        batch = []
-        for group, t in zip(groups, times.split([len(tokens) for tokens, *_ in groups]), strict=True):
-            tokens, z0, contexts, changing = group
-            z0 = z0.float()
-            noise = torch.randn(z0.shape, device=device, generator=noise_of)
-            weight = emphasised(torch.ones(len(z0), device=device), changing, emphasis)
-            batch.append(noised(process, tokens, z0, contexts, t, noise, weight))
-        return batch
+        emphasis = 1 + (config.emphasis - 1) * now.falling
+        return noised_groups(process, supply(now), times, on_device(generator, device), emphasis)
 
     def look(ema, step):
         model = LatentModel(process, ema.dit, ema.text, vae, device, "town", config.size)
@@ -154,6 +139,32 @@ def begin_with(network, name, vae_sha256):
 def time_shift(config, vae):
     """How far the times of training move towards the noise, for pictures of config.size."""
     return shift_for((config.size // vae.config.factor // config.patch) ** 2)
+
+
+def as_latents(vae, groups):
+    """Groups of examples as latents: [(tokens, group), ...] -> [(tokens, z0, contexts, changing cells), ...]
+
+    Latents are in half precision, so that twice as many can be kept.
+    """
+    found = []
+    for tokens, group in groups:
+        z0, *contexts = (latent.half() for latent in encoded(vae, group.target, *group.contexts))
+        found.append((tokens, z0, contexts, cells_of(group.region, vae.config.factor)))
+    return found
+
+
+def noised_groups(process, groups, times, noise_of, emphasis):
+    """Groups as `as_latents` has them, each as `noised`.
+
+    times: (B,), of all.  noise_of: the generator of the noise.  emphasis: the weight of a changing cell.
+    """
+    batch, parts = [], times.split([len(tokens) for tokens, *_ in groups])
+    for (tokens, z0, contexts, changing), t in zip(groups, parts, strict=True):
+        z0, ones = z0.float(), torch.ones(len(z0), device=z0.device)
+        noise = torch.randn(z0.shape, device=z0.device, generator=noise_of)
+        weight = emphasised(ones, changing, emphasis)
+        batch.append(noised(process, tokens, z0, contexts, t, noise, weight))
+    return batch
 
 
 def noised(process, tokens, z0, contexts, t, noise, weight):

@@ -7,6 +7,7 @@ import sys
 import torch
 from torch.utils.data import DataLoader
 
+from minidiff.images import to_uint8, to_x0
 from train.loop import Now, generator_of
 
 
@@ -63,12 +64,12 @@ def as_bytes(tensor):
     if not (tensor.abs() <= 1 + 1e-3).all():
         found = f"{tuple(tensor.shape)}, up to {tensor.abs().max().item()}"
         raise ValueError(f"float32 with four axes is taken for pictures, but is {found}: -1 to 1 expected")
-    return ((tensor.clamp(-1, 1) + 1) * 127.5).round().byte()
+    return to_uint8(tensor)
 
 
 def as_floats(tensor):
     """The inverse of as_bytes."""
-    return tensor.float() / 127.5 - 1 if tensor.dtype == torch.uint8 else tensor
+    return to_x0(tensor) if tensor.dtype == torch.uint8 else tensor
 
 
 class Ahead:
@@ -83,29 +84,26 @@ class Ahead:
         if config.workers and sys.platform != "linux":
             raise ValueError(f"workers = {config.workers}: --workers 0 expected: only Linux forks safely")
         self.workers = config.workers and min(config.workers, len(os.sched_getaffinity(0)))
-        self.coming = None                                      # the pass that the workers make next
+        self.batches = iter(())                                 # of the workers: (pass, batch), in turn
 
     def __call__(self, now):
         """The batch of a pass of a step.  now: as in train.loop. Out of order, the workers begin anew."""
         wanted = now.step, now.number
-        if not self.workers:
-            return self[wanted]
-        if wanted != self.coming:
-            self.begin(wanted)
-        self.coming = next(self.later)
-        return next(self.batches)
+        made, batch = next(self.batches, (None, None)) if self.workers else self[wanted]
+        if made != wanted:
+            self.batches = self.begun(wanted)
+            made, batch = next(self.batches)
+        return batch
 
-    def begin(self, wanted):
-        """Set the workers to work, from this pass on."""
-        loader = DataLoader(self, None, sampler=passes(*wanted, self.accumulate), num_workers=self.workers,
-                            multiprocessing_context="fork", pin_memory=self.pinned,
-                            worker_init_fn=ignore_interrupts)
-        self.batches, self.later = iter(loader), passes(*wanted, self.accumulate)
-        next(self.later)
+    def begun(self, wanted):
+        """The workers at work, from this pass on."""
+        return iter(DataLoader(self, None, sampler=passes(*wanted, self.accumulate),
+                               num_workers=self.workers, multiprocessing_context="fork",
+                               pin_memory=self.pinned, worker_init_fn=ignore_interrupts))
 
     def __getitem__(self, wanted):
         step, number = wanted
-        return self.make(generator_of(self.seed, "ahead", step, number), Now(step, number, 1.0))
+        return wanted, self.make(generator_of(self.seed, "ahead", step, number), Now(step, number, 1.0))
 
 
 def ignore_interrupts(worker):
