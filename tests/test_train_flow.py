@@ -124,9 +124,14 @@ def test_tasks_can_be_left_out(quick, share, sizes):
     assert [len(group.contexts) for group in groups] == sizes and len(groups[0].words) == 8
 
 
-def test_a_choice_needs_two_examples(quick):
-    with pytest.raises(ValueError, match="choice is 0.1, the batch has 8: 0, or enough for two"):
-        Tasks(replace(quick, choice=0.1), "cpu")
+def test_a_single_choice_has_rivals_all_the_same(quick):
+    config = replace(quick, generation=0.0, reconstruction=0.0, fusion=0.0, choice=0.125, drop=0.0)
+    choice, _ = Tasks(config, "cpu")(generator_of(0, 5, 0), NOW)
+    edits = town_edits(("combine",), "choice")(8, NOW)
+    assert len(choice.words) == 1 and torch.equal(choice.target, edits.target[:1])
+    own, rival = edits.reference[:1], edits.reference[edits.rivals[:1]]
+    wanted = (rival, own) if "image 3" in choice.words[0] else (own, rival)
+    assert all(torch.equal(*pair) for pair in zip(choice.contexts[1:], wanted, strict=True))
 
 
 def test_kinds_are_all_those_with_a_truth():
@@ -151,7 +156,7 @@ def test_a_choice_says_which_of_two_pictures_counts(quick):
     assert 0 < sum(chosen) < 12
     for i, is_third in enumerate(chosen):
         assert torch.equal((third if is_third else second)[i], edits.reference[i])
-        assert torch.equal((second if is_third else third)[i], edits.reference[i - 1])
+        assert torch.equal((second if is_third else third)[i], edits.reference[edits.rivals[i]])
         assert group.words[i].replace("image 3", "image 2") == edits.instruction[i]
 
 
@@ -309,6 +314,22 @@ def test_a_training_can_begin_with_the_weights_of_another(quick, monkeypatch, tm
             assert row.abs().max() < 0.2
         else:
             assert torch.equal(row, network.text.token.weight[network.text.word_number[word]])
+
+
+def test_an_entry_tells_of_the_weights_it_began_with_even_if_they_had_its_name(quick, tmp_path, monkeypatch):
+    flow.main(replace(quick, export=True))
+    path = tmp_path / "data/tiny.safetensors"
+    first = load_weights(path)[1]
+    again = replace(quick, init=str(path), folder=str(tmp_path / "again"), steps=3, export=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(flow, "save_samples", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        flow.main(replace(again, sample_minutes=0))
+    flow.main(replace(quick, export=True, seed=1, folder=str(tmp_path / "other")))   # the name means others
+    flow.main(again)
+    second, made = load_weights(path)[1], (
+        "command", "data_seed", "steps", "seconds", "hardware", "sha256", "curve")
+    assert "init" not in first and second["steps"] == 3
+    assert second["init"] == {key: first[key] for key in made}
 
 
 def test_an_interrupted_training_resumes_to_the_same_bits(quick, tmp_path, monkeypatch):

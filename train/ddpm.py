@@ -24,6 +24,7 @@ from train.denoising import (
     TextToImage,
     drawn,
     export,
+    keep_origin,
     save_picture,
     snr_weight,
     stratified_levels,
@@ -70,7 +71,7 @@ def main(config):
     text = TextConfig(pictures.words, pictures.characters, neighbours=True)
     network = TextToImage(UNetConfig(size=config.size), text)
     if config.init:
-        warm_start(network, config.init)
+        keep_origin(config.folder, warm_start(network, config.init))
 
     def examples(generator, now):
         x0, captions = pictures(config.batch, generator)

@@ -20,9 +20,12 @@ from minidiff.process.flow import shifted
 from minidiff.process.sample import sample
 from train.config import command_line
 from train.place import Place
+from train.state import LAST, PREVIOUS
 
 T = 1000
 TOKENS = "text.token.weight"
+ORIGIN = "origin.json"                                          # of a run that begins with weights
+MADE = "command", "data_seed", "steps", "seconds", "hardware", "sha256", "curve", "init"
 
 
 class TextToImage(nn.Module):
@@ -86,8 +89,8 @@ def snr_weight(process, t, limit):
 def warm_start(network, name):
     """Begin from shipped weights; extra channels and the look at neighbours, if lacking, begin at zero.
 
-    Words that they do not know begin as they are. Raises CheckpointError if they lack anything else, or have
-    more.
+    Words that they do not know begin as they are. Returns the weights' entry. Raises CheckpointError if they
+    lack anything else, or have more.
     """
     tensors, entry = load_weights(name)
     with fitting(name):
@@ -95,6 +98,7 @@ def warm_start(network, name):
     own = network.state_dict().items()
     extra = {key: tensor for key, tensor in own if "stem_extra" in key or "neighbours" in key}
     fill(network, {**extra, **tensors}, name)
+    return entry
 
 
 def learnt_words(text, config, table):
@@ -163,13 +167,28 @@ def export(state, module, config, data):
 
 
 def made_by(state, module, config):
-    """How weights were made, for their entry in the manifest; with the curve of their training, if any."""
-    points = [json.loads(path.read_text()) for path in sorted(Path(config.folder).glob("samples/*.json"))]
+    """How weights were made, for their entry in the manifest: with the curve of their training, if any, and
+    how those were made that it began with, if it did not begin at random.
+    """
+    folder, place = Path(config.folder), Place.find(config.device)
+    points = [json.loads(path.read_text()) for path in sorted(folder.glob("samples/*.json"))]
     curve = {"curve": points} if points else {}
-    place = Place.find(config.device)
+    origin = {"init": json.loads((folder / ORIGIN).read_text())} if (folder / ORIGIN).exists() else {}
     return {"command": command_line(module, config, place.world), "data_seed": config.seed,
             "steps": state.step, "seconds": round(state.seconds), "hardware": place.hardware(), **curve,
-            "figures": {}}
+            **origin, "figures": {}}
+
+
+def keep_origin(folder, entry):
+    """Write to the folder of a run, where it begins, how the weights were made that it begins with.
+
+    Now, since at its end its own weights may have taken their name. A run that goes on has it already.
+    """
+    folder = Path(folder)
+    if not any((folder / state).exists() for state in (LAST, PREVIOUS)):
+        made = {key: entry[key] for key in MADE if key in entry}
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / ORIGIN, (json.dumps(made) + "\n").encode())
 
 
 def save_point(path, figures):

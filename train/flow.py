@@ -30,6 +30,7 @@ from train.data import Town, on_device
 from train.denoising import (
     TOKENS,
     emphasised,
+    keep_origin,
     learnt_words,
     logit_normal_times,
     made_by,
@@ -93,7 +94,7 @@ def main(config):
     _, latents_of = load_weights(config.vae)                    # now: its name may mean others at the end
     network, shift = begin(config, vae), time_shift(config, vae)
     if config.init:
-        begin_with(network, config.init, latents_of["sha256"])
+        keep_origin(config.folder, begin_with(network, config.init, latents_of["sha256"]))
 
     def worded(generator, now):
         """The groups of a pass, with their words as tokens."""
@@ -127,13 +128,17 @@ def begin(config, vae):
 
 
 def begin_with(network, name, vae_sha256):
-    """Take the weights of a unified model. Raises CheckpointError if they, or their VAE, do not fit."""
+    """Take the weights of a unified model, and return their entry.
+
+    Raises CheckpointError if they, or their VAE, do not fit.
+    """
     tensors, entry = load_weights(name)
     with fitting(name):
         if entry["config"]["vae_sha256"] != vae_sha256:
             raise ValueError("trained in the latents of another VAE")
         tensors[TOKENS] = learnt_words(network.text, entry["config"]["text"], tensors[TOKENS])
     fill(network, tensors, name)
+    return entry
 
 
 def time_shift(config, vae):

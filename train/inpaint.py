@@ -21,7 +21,16 @@ from minidiff.process.ddpm import DDPM
 from minidiff.process.guidance import drop_conditions
 from train.config import LoopConfig, from_command_line
 from train.data import Town, on_device
-from train.denoising import T, TextToImage, export, save_picture, snr_weight, stratified_levels, warm_start
+from train.denoising import (
+    T,
+    TextToImage,
+    export,
+    keep_origin,
+    save_picture,
+    snr_weight,
+    stratified_levels,
+    warm_start,
+)
 from train.holes import Holes
 from train.loop import generator_of, train
 from train.place import Place
@@ -68,7 +77,7 @@ def main(config):
     shape = UNetConfig(size=config.size, extra_channels=CHANNELS)
     network = TextToImage(shape, TextConfig(Town.words, Town.characters, neighbours=True))
     if config.init:
-        warm_start(network, config.init)
+        keep_origin(config.folder, warm_start(network, config.init))
 
     def examples(generator, now):
         x0, captions = pictures(config.batch, generator)

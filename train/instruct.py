@@ -26,6 +26,7 @@ from train.denoising import (
     drawn,
     emphasised,
     export,
+    keep_origin,
     save_picture,
     save_point,
     snr_weight,
@@ -79,7 +80,7 @@ def main(config):
     shape = UNetConfig(size=config.size, extra_channels=3)
     network = TextToImage(shape, TextConfig(Town.words, Town.characters, neighbours=True))
     if config.init:
-        warm_start(network, config.init)
+        keep_origin(config.folder, warm_start(network, config.init))
 
     def examples(generator, now):
         batch = draw_edits(config.batch, now)

@@ -25,6 +25,7 @@ MIX = ("season", "time", "style") + ("remove", "relational", "add", "move", "tex
     "recolour", "replace", "resize") * 3
 FUSION = ("combine",)
 PART = 128                                                      # edits drawn at once, where a batch has fewer
+RIVALS = 8
 
 
 class Group(NamedTuple):
@@ -51,9 +52,6 @@ class Tasks:
         shares = config.choice, config.fusion, config.reconstruction, config.generation, config.writing
         self.counts = counts(config.batch, *shares)
         self.drop, self.town = config.drop, Town(config.size, device)
-        if self.counts[0] == 1:
-            found = f"choice is {config.choice}, the batch has {config.batch}"
-            raise ValueError(f"{found}: 0, or enough for two examples, expected")
         self.edits, self.signs, self.fusions, self.choices = (
             TownEdits(kinds, config.size, device, (config.seed, task), PART) for task, kinds in (
                 ("editing", MIX), ("writing", ("text",)), ("fusion", FUSION), ("choice", FUSION)))
@@ -94,10 +92,15 @@ class Tasks:
         return Group(words, batch.target, batch.region, both)
 
     def choice(self, n, generator, now):
-        """Edits that take something from image 2, or from image 3, and not from the other."""
-        batch = self.choices(n, now)
-        words, *others = batch.among_three(torch.rand(n, generator=generator) < 0.5)
-        return Group(self.said(words, generator), batch.target, batch.region, (batch.source, *others))
+        """Edits that take something from image 2, or from image 3, and not from the other.
+
+        Either would do, so that only the number in the words can say which: of this many edits, most have
+        another one among them whose image would do.
+        """
+        batch = self.choices(max(n, RIVALS), now)
+        words, *others = batch.among_three(torch.rand(len(batch), generator=generator) < 0.5)
+        target, region, *contexts = (part[:n] for part in (batch.target, batch.region, batch.source, *others))
+        return Group(self.said(words[:n], generator), target, region, tuple(contexts))
 
     def said(self, words, generator):
         """Words, but for the share that is dropped."""

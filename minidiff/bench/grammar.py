@@ -7,8 +7,8 @@ edits, and "over floor" what the editor keeps beyond it: an editor in latents ha
 for all editors here. "codec: source" is the round trip of the source, "codec: truth" that of the true render,
 about as good as an editor in these latents can be. "combine" takes from image 2: an object's look, an object
 that was not there, a colour, the style. "a picture more": the same edits, told to take from one of two
-pictures, image 2 or image 3, where the other one is another edit's; "right picture": where either could be
-meant, the result is nearer to the truth than to the edit that takes from the other; a coin would get .5.
+pictures, image 2 or image 3, where the other one is a rival's, nearly always one that would do as well; "right
+picture": where it would, the result is nearer to the truth than to the edit by the other; a coin would get .5.
 ± is half of a 95 % interval.
 """
 
@@ -124,8 +124,8 @@ def told_apart(outputs, edits):
 
 
 def with_the_other(edits):
-    """(n, 3, H, W): the edits, but from the other picture of Edits.among_three; nan where not possible."""
-    others, possible_with, done = edits.reference_scenes[torch.arange(len(edits)).roll(1)], [], []
+    """(n, 3, H, W): the edits, but from the rival's picture, as Edits.rivals says; nan where not possible."""
+    others, possible_with, done = edits.reference_scenes[edits.rivals], [], []
     for i, request in enumerate(edits.requests):
         possible_with.append(possible(request, edits.scenes[i], others[i]))
         done.append(carry_out(request, edits.scenes[i], others[i], None))

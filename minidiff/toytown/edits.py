@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from minidiff.toytown import answers
+from minidiff.toytown.changes import carry_out, differs, possible
 from minidiff.toytown.paint import change, paint, paint_pairs
 from minidiff.toytown.requests import Request
 from minidiff.toytown.scene import Scenes, has_held_out
@@ -85,18 +86,40 @@ class Edits:
             pictures[self.has_reference] = paint(self.reference_scenes[self.has_reference], self.size)
         return pictures
 
-    def among_three(self, third: Tensor) -> tuple[tuple[str, ...], Tensor, Tensor]:
-        """The same edits beside one picture more, another one's reference: (instructions, image 2, image 3).
+    @cached_property
+    def rivals(self) -> Tensor:
+        """(n,) int64: for each edit another one of these, whose image 2 would do as well, to another result.
 
-        third: bool (n,), True = the reference is image 3, and the instruction says so; the other one is
-        image 2. Raises ValueError unless there are two edits or more, all of which have a reference.
+        The nearest one before it, from the first one back to the last; where none would do, simply the one
+        before. Raises ValueError unless there are two edits or more, all of which have a reference.
         """
         if len(self) < 2 or not self.has_reference.all():
             found = f"{len(self)} edits, {int(self.has_reference.sum())} of them with a reference"
             raise ValueError(f"{found}: at least 2 expected, all with one")
+        rows = torch.arange(len(self))
+        before = [rows.roll(-i)[1:].flip(0) for i in rows.tolist()]                # i - 1, i - 2, ..., i + 1
+        return torch.stack([order[self.would_do(i, order).int().argmax().item()]
+                            for i, order in enumerate(before)])
+
+    def would_do(self, i: int, others: Tensor) -> Tensor:
+        """bool, as many as others, which are numbers of edits: could edit i take from image 2 of another one,
+        and be another edit then?
+        """
+        request, source = self.requests[i], self.scenes[[i] * len(others)]
+        references, target = self.reference_scenes[others], self.target_scenes[i].columns()
+        taken = carry_out(request, source, references, None).columns()
+        new = torch.stack([differs(column, target[name]) for name, column in taken.items()]).any(0)
+        return possible(request, source, references) & new
+
+    def among_three(self, third: Tensor) -> tuple[tuple[str, ...], Tensor, Tensor]:
+        """The same edits beside one picture more, the reference of a rival: (instructions, image 2, image 3).
+
+        third: bool (n,), True = the reference is image 3, and the instruction says so; the other one is
+        image 2. Raises ValueError as `rivals`.
+        """
         words = tuple(text.replace("image 2", "image 3") if moved else text
                       for text, moved in zip(self.instruction, third.tolist(), strict=True))
-        moved, other = third.view(-1, 1, 1, 1).to(self.reference.device), self.reference.roll(1, 0)
+        moved, other = third.view(-1, 1, 1, 1).to(self.reference.device), self.reference[self.rivals]
         return words, torch.where(moved, other, self.reference), torch.where(moved, self.reference, other)
 
     @cached_property

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from minidiff import toytown
+from minidiff.toytown.changes import carry_out, possible
 from minidiff.toytown.edits import Edits
 from minidiff.toytown.glyphs import CHARACTERS
 from minidiff.toytown.instructions import PHRASINGS, instruction
@@ -199,11 +200,30 @@ def test_among_three_the_words_say_which_picture_is_meant(test):
     words, second, last = edits.among_three(third)
     for i in range(4):
         meant, other = (last, second) if third[i] else (second, last)
-        assert torch.equal(meant[i], edits.reference[i]) and torch.equal(other[i], edits.reference[i - 1])
+        assert torch.equal(meant[i], edits.reference[i])
+        assert torch.equal(other[i], edits.reference[edits.rivals[i]])
         assert words[i] == edits.instruction[i].replace("image 2", "image 3" if third[i] else "image 2")
     for few in (edits[:1], test[~test.has_reference][:3]):
         with pytest.raises(ValueError, match="at least 2 expected, all with one"):
             few.among_three(third[: len(few)])
+
+
+def test_a_rival_would_do_as_well_to_another_result_and_is_the_nearest_before(test):
+    """Judged one by one, by the pictures that come of it: only where there is a rival they differ."""
+    edits = test[test.has_reference][:24]
+    found = 0
+    for i, request in enumerate(edits.requests):
+        nearest = None
+        for j in [*range(i - 1, -1, -1), *range(len(edits) - 1, i, -1)]:
+            reference = edits.reference_scenes[j]
+            if not possible(request, edits.scenes[i], reference).item():
+                continue
+            picture = toytown.paint(carry_out(request, edits.scenes[i], reference, None))
+            if nearest is None and (picture[0] - edits.target[i]).abs().max() > 0.05:
+                nearest = j
+        found += nearest is not None
+        assert edits.rivals[i] == ((i - 1) % len(edits) if nearest is None else nearest), (i, request)
+    assert found == 20                                           # of 24: the others find none among so few
 
 
 def test_ambiguous_edits_have_no_truth_no_region_and_no_answers():
