@@ -7,9 +7,9 @@ edits, and "over floor" what the editor keeps beyond it: an editor in latents ha
 for all editors here. "codec: source" is the round trip of the source, "codec: truth" that of the true render,
 about as good as an editor in these latents can be. "combine" takes from image 2: an object's look, an object
 that was not there, a colour, the style. "a picture more": the same edits, told to take from one of two
-pictures, image 2 or image 3, where the other one is a rival's, nearly always one that would do as well; "right
-picture": where it would, the result is nearer to the truth than to the edit by the other; a coin would get .5.
-± is half of a 95 % interval.
+pictures, image 2 or image 3, where the other one is a rival's, nearly always one that would do as well;
+"right picture": where it would, the result is nearer to the truth than to the edit by the other one; a coin
+would get .5. ± is half of a 95 % interval.
 """
 
 from functools import partial
