@@ -23,7 +23,7 @@ from minidiff.images import to_pil
 from minidiff.latent import LatentModel
 from minidiff.process.flow import Flow, shift_for, shifted
 from minidiff.toytown import KINDS, load_split
-from train import flow, tasks
+from train import denoising, flow, tasks
 from train.config import configure
 from train.data import Town, TownEdits, on_device
 from train.denoising import logit_normal_times, successes, val_edits
@@ -330,6 +330,15 @@ def test_an_entry_tells_of_the_weights_it_began_with_even_if_they_had_its_name(q
         "command", "data_seed", "steps", "seconds", "hardware", "sha256", "curve")
     assert "init" not in first and second["steps"] == 3
     assert second["init"] == {key: first[key] for key in made}
+
+
+def test_one_process_of_a_training_writes_where_it_begins(quick, tmp_path, monkeypatch):
+    for rank in (1, 0):
+        place = flow.Place(torch.device("cpu"), rank, 2)
+        monkeypatch.setattr(denoising.Place, "find", lambda device, place=place: place)
+        denoising.keep_origin(quick, {"command": "c", "figures": {}})
+        assert (tmp_path / "run" / denoising.ORIGIN).exists() == (rank == 0)
+    assert json.loads((tmp_path / "run" / denoising.ORIGIN).read_text()) == {"command": "c"}
 
 
 def test_an_interrupted_training_resumes_to_the_same_bits(quick, tmp_path, monkeypatch):

@@ -71,7 +71,7 @@ def main(config):
     text = TextConfig(pictures.words, pictures.characters, neighbours=True)
     network = TextToImage(UNetConfig(size=config.size), text)
     if config.init:
-        keep_origin(config.folder, warm_start(network, config.init))
+        keep_origin(config, warm_start(network, config.init))
 
     def examples(generator, now):
         x0, captions = pictures(config.batch, generator)

@@ -179,13 +179,14 @@ def made_by(state, module, config):
             **origin, "figures": {}}
 
 
-def keep_origin(folder, entry):
+def keep_origin(config, entry):
     """Write to the folder of a run, where it begins, how the weights were made that it begins with.
 
     Now, since at its end its own weights may have taken their name. A run that goes on has it already.
     """
-    folder = Path(folder)
-    if not any((folder / state).exists() for state in (LAST, PREVIOUS)):
+    folder = Path(config.folder)
+    goes_on = any((folder / state).exists() for state in (LAST, PREVIOUS))
+    if Place.find(config.device).first and not goes_on:
         made = {key: entry[key] for key in MADE if key in entry}
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / ORIGIN, (json.dumps(made) + "\n").encode())

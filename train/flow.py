@@ -94,7 +94,7 @@ def main(config):
     _, latents_of = load_weights(config.vae)                    # now: its name may mean others at the end
     network, shift = begin(config, vae), time_shift(config, vae)
     if config.init:
-        keep_origin(config.folder, begin_with(network, config.init, latents_of["sha256"]))
+        keep_origin(config, begin_with(network, config.init, latents_of["sha256"]))
 
     def worded(generator, now):
         """The groups of a pass, with their words as tokens."""

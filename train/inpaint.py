@@ -77,7 +77,7 @@ def main(config):
     shape = UNetConfig(size=config.size, extra_channels=CHANNELS)
     network = TextToImage(shape, TextConfig(Town.words, Town.characters, neighbours=True))
     if config.init:
-        keep_origin(config.folder, warm_start(network, config.init))
+        keep_origin(config, warm_start(network, config.init))
 
     def examples(generator, now):
         x0, captions = pictures(config.batch, generator)
