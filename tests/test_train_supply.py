@@ -5,14 +5,15 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
 
 from train import supply
-from train.config import LoopConfig
+from train.config import from_command_line
 from train.loop import Now, generator_of
-from train.supply import Again, Ahead, Supply, as_bytes, as_floats, each
+from train.supply import Again, AgainConfig, Ahead, Supply, SupplyConfig, as_bytes, as_floats, each
 
 forks = pytest.mark.skipif(sys.platform != "linux", reason="workers fork")
 
@@ -30,7 +31,7 @@ def counting(made):
 
 
 def again_of(made, **options):
-    return Again(counting(made), LoopConfig(steps=99, **options))
+    return Again(counting(made), AgainConfig(steps=99, **options))
 
 
 def test_batches_that_come_again_are_made_once_and_the_same_after_a_break():
@@ -91,7 +92,7 @@ def test_a_supply_is_the_same_with_workers_and_prepares_each_batch_once():
         return batch[0].mean(), batch[1]
 
     for supplied in ({}, dict(workers=1)):
-        prepared, config = [], LoopConfig(steps=9, distinct=2, every=2, seed=3, **supplied)
+        prepared, config = [], SupplyConfig(steps=9, distinct=2, every=2, seed=3, **supplied)
         supply, plain = Supply(make, config, "cpu", prepare), Supply(make, config, "cpu")
         for step in range(6):
             (mean, words), (pictures, same_words) = supply(Now(step, 0, 0.1)), plain(Now(step, 0, 0.1))
@@ -102,8 +103,20 @@ def test_a_supply_is_the_same_with_workers_and_prepares_each_batch_once():
 
 
 @forks
+@pytest.mark.parametrize("accumulate", (1, 2))
+def test_workers_end_with_the_last_batch_that_differs(accumulate):
+    config = SupplyConfig(steps=9, accumulate=accumulate, workers=2, distinct=3)
+    given = Supply(drawn_with, config, "cpu")
+    for step in range(5):
+        for number in range(accumulate, 2 * accumulate):         # of a second process
+            assert given(Now(step, number, 1.0))[1] == f"{step % 3} {number}"
+            made_all = (step, number) >= (2, 2 * accumulate - 1)
+            assert len(multiprocessing.active_children()) == (0 if made_all else 2)
+
+
+@forks
 def test_workers_leave_an_interrupt_to_the_training():
-    ahead = Ahead(drawn_with, LoopConfig(steps=1, workers=1))
+    ahead = Ahead(drawn_with, SupplyConfig(steps=1, workers=1))
     assert ahead(Now(0, 0, 1.0))[1] == "0 0"
     for worker in multiprocessing.active_children():
         os.kill(worker.pid, signal.SIGINT)
@@ -113,7 +126,7 @@ def test_workers_leave_an_interrupt_to_the_training():
 def test_workers_are_refused_where_forks_are_not_safe(monkeypatch):
     monkeypatch.setattr(supply.sys, "platform", "darwin")
     with pytest.raises(ValueError, match="--workers 0 expected: only Linux"):
-        Ahead(drawn_with, LoopConfig(steps=1, workers=1))
+        Ahead(drawn_with, SupplyConfig(steps=1, workers=1))
 
 
 def test_what_looks_like_pictures_but_is_none_is_refused():
@@ -123,9 +136,20 @@ def test_what_looks_like_pictures_but_is_none_is_refused():
 
 
 def test_options_of_the_supply_are_checked():
-    for wrong in (dict(every=0), dict(workers=-1), dict(distinct=-1)):
-        with pytest.raises(ValueError, match="at least 0, 1 and 0 expected"):
-            LoopConfig(steps=1, **wrong)
+    for wrong in (dict(every=0), dict(distinct=-1)):
+        with pytest.raises(ValueError, match="at least 0 and 1 expected"):
+            SupplyConfig(steps=1, **wrong)
+    with pytest.raises(ValueError, match="workers = -1: at least 0 expected"):
+        SupplyConfig(steps=1, workers=-1)
+
+
+@pytest.mark.parametrize("script, unknown", [("lama", "distinct"), ("clip", "every"), ("reader", "workers"),
+                                             ("vae", "workers"), ("ablations", "distinct")])
+def test_a_script_refuses_the_options_of_a_supply_that_it_has_not(script, unknown, capsys):
+    found = import_module(f"train.{script}")
+    with pytest.raises(SystemExit):
+        from_command_line(found.Config, found.PRESETS, found.__doc__, ["--steps", "1", f"--{unknown}", "2"])
+    assert f"unrecognized arguments: --{unknown} 2" in capsys.readouterr().err
 
 
 def drawn_with(generator, now):
@@ -138,7 +162,7 @@ def drawn_with(generator, now):
     (2, [(0, 2), (0, 3), (1, 2), (1, 3), (5, 2), (0, 2), (5, 3)])])
 def test_batches_made_ahead_are_those_made_when_asked_for(accumulate, passes):
     """In turn, after a gap, and again, with 0, 1, 2 workers; the numbers are those of a second process."""
-    config = LoopConfig(steps=9, accumulate=accumulate, seed=4)
+    config = SupplyConfig(steps=9, accumulate=accumulate, seed=4)
     found = [[ahead(Now(*wanted, 0.3)) for wanted in passes]
              for ahead in (Ahead(drawn_with, replace(config, workers=n)) for n in (0, 1, 2))]
     for wanted, *batches in zip(passes, *found, strict=True):

@@ -13,10 +13,6 @@ class LoopConfig:
     batch: pictures in one pass of one process; a step averages the gradient over `accumulate` passes of each
     process.  warmup: steps in which the learning rate rises; decay: share of the steps in which it falls.
     muon: part of the names of those matrices that Muon moves, the rest is AdamW's; "" = all AdamW.
-    distinct: batches that differ, before they come again with other noise; 0 = all do, and none is kept.
-    every: steps to a new one of these, with old ones between, so that no step waits for painting.  workers:
-    processes that paint batches ahead for each process of the training; 0 = they are painted when needed.
-    These three are for the trainings of denoisers; train.vae knows the first two, others none.
     clip: longest gradient.  ema: share of the weights' running mean that survives a step.
     """
 
@@ -31,9 +27,6 @@ class LoopConfig:
     decay: float = 0.2
     weight_decay: float = 0.01
     muon: str = ""
-    distinct: int = 0
-    every: int = 1
-    workers: int = 0
     clip: float = 1.0
     ema: float = 0.999
     device: str = "auto"
@@ -46,9 +39,6 @@ class LoopConfig:
     def __post_init__(self):
         if self.steps <= 0 and self.minutes <= 0:
             raise ValueError(f"steps = {self.steps}, minutes = {self.minutes}: one of them above 0 expected")
-        if min(self.distinct, self.workers, self.every - 1) < 0:
-            found = f"distinct = {self.distinct}, every = {self.every}, workers = {self.workers}"
-            raise ValueError(f"{found}: at least 0, 1 and 0 expected")
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay = {self.decay}: a share of the steps, above 0 and at most 1, expected")
         if self.decay == 1 and not self.steps:
@@ -75,10 +65,11 @@ def configure(kind, presets, preset, **changes):
 def from_command_line(kind, presets, description, arguments=None):
     """A configuration from `--preset NAME --key value ...`; every field of `kind` is an option.
 
-    --help prints the description and what the docstrings of `kind` and LoopConfig say of their fields.
+    --help prints the description and what the docstrings of `kind` and its bases say of their fields.
     """
     as_written = argparse.RawDescriptionHelpFormatter
-    description = "\n\n".join(map(cleandoc, [description, kind.__doc__, LoopConfig.__doc__]))
+    documented = [description, *(base.__doc__ for base in kind.__mro__[:-1])]
+    description = "\n\n".join(map(cleandoc, documented))
     parser = argparse.ArgumentParser(description=description, formatter_class=as_written)
     parser.add_argument("--preset", default="cpu", choices=list(presets), help="where the defaults come from")
     for field in fields(kind):

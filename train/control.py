@@ -19,18 +19,18 @@ from minidiff.control.spatial import MAPS, map_picture
 from minidiff.denoisers.controlnet import ControlledUNet
 from minidiff.model import Model
 from minidiff.process.guidance import drop_conditions
-from train.config import LoopConfig, from_command_line
+from train.config import from_command_line
 from train.data import draw_seed, on_device
 from train.denoising import TextToImage, drawn, made_by, save_picture, snr_weight, stratified_levels
 from train.loop import generator_of, train
 from train.place import Place
-from train.supply import Supply, paints_on
+from train.supply import Supply, SupplyConfig, paints_on
 
 MAP_CHANNELS = 3
 
 
 @dataclass(frozen=True)
-class Config(LoopConfig):
+class Config(SupplyConfig):
     """What to learn from, beside what, and where the result goes.
 
     base: shipped weights of the caption model; its process, size and kind of prediction are kept.

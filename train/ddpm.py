@@ -17,7 +17,7 @@ from minidiff.denoisers.unet import UNetConfig
 from minidiff.encoders.text import TextConfig
 from minidiff.process.ddpm import DDPM
 from minidiff.process.guidance import drop_conditions
-from train.config import LoopConfig, from_command_line
+from train.config import from_command_line
 from train.data import on_device, source
 from train.denoising import (
     T,
@@ -32,11 +32,11 @@ from train.denoising import (
 )
 from train.loop import generator_of, train
 from train.place import Place
-from train.supply import Supply, paints_on
+from train.supply import Supply, SupplyConfig, paints_on
 
 
 @dataclass(frozen=True)
-class Config(LoopConfig):
+class Config(SupplyConfig):
     """What to learn from, what to predict, and where the result goes.
 
     data: "town", "mnist", "cifar10" or a folder; download: may MNIST and CIFAR-10 be fetched?  size: of the

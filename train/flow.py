@@ -25,7 +25,7 @@ from minidiff.encoders.text import TextConfig, TextEncoder
 from minidiff.encoders.vae import VAE, cells_of
 from minidiff.latent import LatentModel
 from minidiff.process.flow import Flow, shift_for
-from train.config import LoopConfig, from_command_line
+from train.config import from_command_line
 from train.data import Town, on_device
 from train.denoising import (
     TOKENS,
@@ -41,14 +41,14 @@ from train.denoising import (
 )
 from train.loop import generator_of, train
 from train.place import Place
-from train.supply import Supply, paints_on
+from train.supply import Supply, SupplyConfig, paints_on
 from train.tasks import MIX, Tasks
 
 FOLLOWED = {"": ("recolour", "remove", "season", "time"), "text ": ("text",), "fusion ": ("combine",)}
 
 
 @dataclass(frozen=True)
-class Config(LoopConfig):
+class Config(SupplyConfig):
     """What to learn, in which latents, and where the result goes.
 
     size: of the pictures.  vae: weights of the VAE.  init: weights to begin with, of the same shape, in the

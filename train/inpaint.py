@@ -19,7 +19,7 @@ from minidiff.encoders.text import TextConfig
 from minidiff.model import Model
 from minidiff.process.ddpm import DDPM
 from minidiff.process.guidance import drop_conditions
-from train.config import LoopConfig, from_command_line
+from train.config import from_command_line
 from train.data import Town, on_device
 from train.denoising import (
     T,
@@ -34,14 +34,14 @@ from train.denoising import (
 from train.holes import Holes
 from train.loop import generator_of, train
 from train.place import Place
-from train.supply import Supply, paints_on
+from train.supply import Supply, SupplyConfig, paints_on
 
 SORTS = ("wide", "narrow", "box", "scribble", "thing", "half", "expand", "everything", "super_resolve",
          "alternating_lines")
 
 
 @dataclass(frozen=True)
-class Config(LoopConfig):
+class Config(SupplyConfig):
     """What to learn, from where, and where the result goes.
 
     size: of the pictures.  predicts: "x0" or "eps".  snr_limit: gamma of the loss weight.  kept: how much a

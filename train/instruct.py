@@ -18,7 +18,7 @@ from minidiff.denoisers.unet import UNetConfig
 from minidiff.encoders.text import TextConfig
 from minidiff.process.ddpm import DDPM
 from minidiff.process.guidance import drop_text_and_image
-from train.config import LoopConfig, from_command_line
+from train.config import from_command_line
 from train.data import Town, TownEdits, on_device
 from train.denoising import (
     T,
@@ -37,7 +37,7 @@ from train.denoising import (
 )
 from train.loop import generator_of, train
 from train.place import Place
-from train.supply import Supply, paints_on
+from train.supply import Supply, SupplyConfig, paints_on
 
 # Each kind as often as it stands here; "combine" speaks of a second picture, which this network cannot see.
 FOLLOWED = ("recolour", "remove", "season", "time")              # through the training, in its curve
@@ -45,7 +45,7 @@ MIX = FOLLOWED + ("style", "relational") + ("recolour", "add", "replace", "move"
 
 
 @dataclass(frozen=True)
-class Config(LoopConfig):
+class Config(SupplyConfig):
     """What to learn, from where, and where the result goes.
 
     size: of the pictures.  predicts: "x0" or "eps".  snr_limit: gamma of the loss weight.  emphasis: how much

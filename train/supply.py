@@ -3,12 +3,46 @@
 import os
 import signal
 import sys
+from dataclasses import dataclass
 
 import torch
 from torch.utils.data import DataLoader
 
 from minidiff.images import to_uint8, to_x0
+from train.config import LoopConfig
 from train.loop import Now, generator_of
+
+
+@dataclass(frozen=True)
+class AgainConfig(LoopConfig):
+    """What batches that come again need to know.
+
+    distinct: batches that differ, before they come again with other noise; 0 = all do, and none is kept.
+    every: steps to a new one of these, with old ones between, so that no step waits for painting.
+    """
+
+    distinct: int = 0
+    every: int = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.distinct < 0 or self.every < 1:
+            raise ValueError(f"distinct = {self.distinct}, every = {self.every}: at least 0 and 1 expected")
+
+
+@dataclass(frozen=True)
+class SupplyConfig(AgainConfig):
+    """What batches that are painted ahead need to know.
+
+    workers: processes that paint for each process of the training; 0 = batches are painted when needed.
+    """
+
+    workers: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.workers < 0:
+            raise ValueError(f"workers = {self.workers}: at least 0 expected")
 
 
 class Supply:
@@ -17,7 +51,7 @@ class Supply:
     make: (CPU generator, Now) -> tuples and lists of tensors and of anything else; but it is not told how far
     the training is.  Pictures among them, (n, C, H, W) float32 in [-1, 1], travel and stay as bytes, as files
     have them.  prepare: what is made of a batch before it is kept, on the device, once; None = nothing.
-    config.workers, distinct, every: see LoopConfig. The batches are the same for any number of workers;
+    config: a SupplyConfig. The batches are the same for any number of workers;
     without any, pictures are painted where the training runs, and a GPU may round otherwise.
     """
 
@@ -80,7 +114,7 @@ class Ahead:
     """
 
     def __init__(self, make, config, pinned=False):
-        self.make, self.seed, self.accumulate, self.pinned = make, config.seed, config.accumulate, pinned
+        self.make, self.config, self.pinned = make, config, pinned
         if config.workers and sys.platform != "linux":
             raise ValueError(f"workers = {config.workers}: --workers 0 expected: only Linux forks safely")
         self.workers = config.workers and min(config.workers, len(os.sched_getaffinity(0)))
@@ -93,17 +127,20 @@ class Ahead:
         if made != wanted:
             self.batches = self.begun(wanted)
             made, batch = next(self.batches)
+        accumulate, last = self.config.accumulate, self.config.distinct - 1
+        if now.step == last and (now.number + 1) % accumulate == 0:
+            self.batches = iter(())                             # no other will be asked for: the workers end
         return batch
 
     def begun(self, wanted):
         """The workers at work, from this pass on."""
-        return iter(DataLoader(self, None, sampler=passes(*wanted, self.accumulate),
+        return iter(DataLoader(self, None, sampler=passes(*wanted, self.config.accumulate),
                                num_workers=self.workers, multiprocessing_context="fork",
                                pin_memory=self.pinned, worker_init_fn=ignore_interrupts))
 
     def __getitem__(self, wanted):
-        step, number = wanted
-        return wanted, self.make(generator_of(self.seed, "ahead", step, number), Now(step, number, 1.0))
+        generator = generator_of(self.config.seed, "ahead", *wanted)
+        return wanted, self.make(generator, Now(*wanted, 1.0))
 
 
 def ignore_interrupts(worker):

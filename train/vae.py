@@ -19,18 +19,18 @@ from minidiff import toytown
 from minidiff.checkpoint import save_weights
 from minidiff.encoders.vae import VAE, VAEConfig, codec_floor, kl_divergence
 from minidiff.toytown.paint import paint_with_masks
-from train.config import LoopConfig, from_command_line
+from train.config import from_command_line
 from train.data import draw_seed
 from train.denoising import made_by, save_picture, save_point
 from train.loop import generator_of, train
 from train.place import Place
-from train.supply import Again
+from train.supply import Again, AgainConfig
 
 SIGN = toytown.scene.OBJECTS.index("sign")
 
 
 @dataclass(frozen=True)
-class Config(LoopConfig):
+class Config(AgainConfig):
     """What to learn, and where the result goes.
 
     size: of the pictures.  latent_channels, channels, decoder_blocks: of the network.  kl: what a nat for
