@@ -160,6 +160,8 @@ def _read(path):
 
 def _read_manifest(folder):
     path = folder / MANIFEST
+    if not path.exists():
+        raise CheckpointError(f"{path}: is missing: it lists weights, and is expected beside them")
     text = _read(path)
     try:
         return json.loads(text)

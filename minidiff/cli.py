@@ -15,9 +15,11 @@ from minidiff.images import check_output, save_png
 
 EDIT = """\
 Change a picture as an instruction says: add, remove, recolour, replace, move or resize a thing, change the
-season, the time of day or the style. Other controls read not an instruction but a caption of the result.
+season, the time of day, the style, or what a sign says. --control context looks at other pictures, too;
+sdedit, invert and p2p read not an instruction but a caption of the result.
 
 example: minidiff edit street.png "make the car blue" blue.png
+         minidiff edit street.png "use the style of image 2" drawn.png --with sketch.png
 """
 INPAINT = """\
 Fill a hole in a picture, and keep every other pixel exactly as it is.
@@ -170,22 +172,43 @@ def add_common(command, task, default):
     command.add_argument("--model", help="name or path of the weights (those that the control was made for)")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     command.add_argument("--control", choices=there, help=f"control mechanism ({default})")
-    options = {name: value for control in there.values() for name, value in options_of(control).items()}
-    options |= options_of(there[default])
-    options = {name: value for name, value in options.items() if name not in PICTURES}
-    for name, value in options.items():
-        shown = "" if value in (None, "") else f" ({value})"
-        kind = int if value is None else type(value)
+    defaults = {}                                               # option -> control -> its default
+    for control in dict.fromkeys((default, *there)):
+        for name, value in options_of(there[control]).items():
+            defaults.setdefault(name, {})[control] = value
+    defaults = {name: values for name, values in defaults.items() if name not in PICTURES}
+    for name, values in defaults.items():
+        kind = next((type(value) for value in values.values() if value is not None), int)
         metavar = "TEXT" if kind is str else "NUMBER"
-        command.add_argument("--" + name.replace("_", "-"), type=kind, default=argparse.SUPPRESS,
-                             metavar=metavar, help=HELP.get(name, name) + shown)
-    command.set_defaults(option_names=tuple(options))
+        command.add_argument(option_string(name), type=kind, default=argparse.SUPPRESS,
+                             metavar=metavar, help=HELP.get(name, name) + usual(values))
+    command.set_defaults(task=task, option_names=tuple(defaults))
+
+
+def option_string(name):
+    """An option of the editor, as it is written on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def usual(values):
+    """The default of an option in brackets, as its help ends; who has which, where controls differ."""
+    told = {control: value for control, value in values.items() if value not in (None, "")}
+    of = {value: ", ".join(c for c in told if told[c] == value) for value in dict.fromkeys(told.values())}
+    if len(of) == 1:
+        return f" ({next(iter(of))})"
+    return f" ({'; '.join(f'{value}: {names}' for value, names in of.items())})" if of else ""
 
 
 def chosen(args):
     """The options that the command line gave for the editor."""
     given = {name: getattr(args, name) for name in args.option_names if hasattr(args, name)}
     control = {"control": args.control} if args.control else {}
+    takes = options_of(controls(args.task)[args.control]) if args.control else given
+    unknown, known = ([option_string(name) for name in names if name not in PICTURES]
+                      for names in (given.keys() - takes.keys(), takes))
+    if unknown:
+        found = f"{args.task} by {args.control} has no option {', '.join(sorted(unknown))}"
+        raise ValueError(f"{found}:\n{', '.join(known) or 'none'} expected")
     return {"seed": args.seed, "strict": True, **control, **given}
 
 
@@ -239,5 +262,7 @@ def finish(edit, outs):
     if "max_diff" in result.measures:
         print("kept pixels: largest difference {max_diff:.0f} of 255".format(**result.measures))
     elif "changed" in result.measures:
-        print("changed: {changed:.0%} of the pixels, by more than 4 of 255".format(**result.measures))
+        codec = "; its codec alone changes {codec_changed:.0%}" if "codec_changed" in result.measures else ""
+        told = "changed: {changed:.0%} of the pixels, by more than 4 of 255" + codec
+        print(told.format(**result.measures))
     print(f"{result.network_calls} network calls, {result.seconds:.1f} s")

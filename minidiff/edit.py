@@ -89,19 +89,27 @@ class Edit:
     def judge(self, edited, network_calls, seconds):
         """Put the kept pixels back, identical, and measure.  edited: uint8 (B, 3, H, W).
 
-        Where all may change, and that is to be compared: "changed", the share of pixels that did, by > 4/255.
+        Where all may change, and that is to be compared: "changed", the share of pixels that did, by > 4/255;
+        and "codec_changed", the share that the round trip through a model's codec changes by itself.
         """
         final = composite(self.known, edited, self.edit_mask)
         if not self.edit_mask.all():
             measures = figures(self.known, edited, final, self.edit_mask)
         elif self.compare:
-            before, after, nowhere = to_x0(self.known), to_x0(final), torch.zeros_like(self.edit_mask)
-            measures = {"changed": preservation(before, after, nowhere).changed.mean().item()}
+            measures = {"changed": self.changed(final)}
+            if self.model.kind == "latent denoiser":
+                codec = self.model.round_trip(to_x0(self.known).to(self.model.device))
+                measures["codec_changed"] = self.changed(to_uint8(codec.cpu()))
         else:
             measures = {}
         images = tuple(to_pil(x0) for x0 in to_x0(final))
         uncomposited = to_pil(to_x0(edited[:1]))
         return EditResult(images, uncomposited, self.edit_mask, measures, network_calls, seconds)
+
+    def changed(self, picture):
+        """The share of pixels that are not as they were, by more than 4/255.  picture: uint8 (B, 3, H, W)."""
+        before, after, nowhere = to_x0(self.known), to_x0(picture), torch.zeros_like(self.edit_mask)
+        return preservation(before, after, nowhere).changed.mean().item()
 
 
 class Rehearsal:

@@ -8,6 +8,8 @@
 import warnings
 from functools import partial
 from inspect import Parameter, signature
+from math import isfinite
+from numbers import Integral, Real
 
 import torch
 
@@ -136,6 +138,7 @@ class Editor:
         if unknown:
             listed = ", ".join(["seed", "strict", *takes])
             raise ValueError(f"{task} by {control} has no option {', '.join(unknown)}:\n{listed} expected")
+        check_numbers(options, takes)
         if strict:
             for words in (prompt or "", options.get("source", "")):
                 model.check_prompt(words)
@@ -163,6 +166,18 @@ class Editor:
         if reason:
             advice = "expect Toytown's shapes and colours in the edit, whatever stands around it"
             warnings.warn(f"this picture is nothing like Toytown ({reason}):\n{advice}", stacklevel=4)
+
+
+def check_numbers(options, takes):
+    """Raise ValueError for numbers that are not finite, or not whole where the default is.
+
+    options: name -> value that came.  takes: name -> default.
+    """
+    for name, value in options.items():
+        if isinstance(value, Real) and not isfinite(value):
+            raise ValueError(f"{name} = {value}: a finite number expected")
+        if type(takes[name]) is int and not isinstance(value, Integral):
+            raise ValueError(f"{name} = {value}: a whole number expected")
 
 
 def find_control(task, control):

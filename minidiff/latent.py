@@ -62,6 +62,10 @@ class LatentModel(ReadsPrompts):
         """The pictures of latents, as VAE.decode: (B, C, h, w) -> (B, 3, 4h, 4w) within [-1, 1]."""
         return self.vae.decode(z)
 
+    def round_trip(self, x0):
+        """What the codec alone makes of pictures, as VAE.round_trip: (B, 3, H, W) -> the same shape."""
+        return self.vae.round_trip(x0)
+
     def times(self, steps, z):
         """steps + 1 levels for latents such as z, (B, C, h, w): shifted, as their number of tokens asks."""
         return self.process.times(steps, shift_for(z.shape[2] * z.shape[3] // self.dit.config.patch**2))
@@ -76,6 +80,7 @@ class LatentModel(ReadsPrompts):
         both go through the network in one batch. 1 = off.
         Raises ValueError for prompts that cannot be read, and contexts that do not fit.
         """
+        prompts = list(prompts)
         if not contexts:
             prompts = [prompt if (prompt or "").strip() else None for prompt in prompts]
         silent = [None] * len(prompts)
@@ -99,4 +104,4 @@ class LatentModel(ReadsPrompts):
 
         Both go through the stack of blocks, whose last one is single: one network for all of its tokens.
         """
-        return counted(self.dit.blocks[-1].streams[0].narrow)
+        return counted(self.dit.blocks[-1].streams[0].qkv)

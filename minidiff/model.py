@@ -2,7 +2,7 @@
 
 import torch
 
-from minidiff.checkpoint import fill, fitting, load_weights
+from minidiff.checkpoint import CheckpointError, fill, fitting, load_weights
 from minidiff.denoisers.controlnet import ControlledUNet
 from minidiff.denoisers.lama import LaMa, LaMaConfig
 from minidiff.denoisers.layers import adjusted
@@ -160,8 +160,11 @@ class LaMaModel:
 
 
 def load_model(name_or_path, device="auto"):
-    """The model of weights, whatever its kind. Raises as Model.load."""
+    """The model of weights, whatever its kind. Raises as Model.load, and for weights that draw nothing."""
     _, entry = load_weights(name_or_path)
-    kinds = {"lama": LaMaModel, "dit": LatentModel}
-    kind = next((kinds[network] for network in kinds if network in entry["config"]), Model)
+    kinds = {"lama": LaMaModel, "dit": LatentModel, "unet": Model, "base": Model}
+    kind = next((kinds[network] for network in kinds if network in entry["config"]), None)
+    if kind is None:
+        found = f"{name_or_path}: these weights are a {next(iter(entry['config']))}, which draws no pictures"
+        raise CheckpointError(f"{found}:\nthose of an editor expected")
     return kind.load(name_or_path, device)

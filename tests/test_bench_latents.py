@@ -8,6 +8,7 @@ import torch
 from minidiff.bench import drift, grammar, judging, steps
 from minidiff.bench.common import seeded
 from minidiff.bench.edits import FOUR
+from minidiff.images import to_uint8, to_x0
 from minidiff.latent import LatentModel
 from minidiff.measure import psnr
 from minidiff.process.sample import normal_like
@@ -231,7 +232,7 @@ def test_identity_codec_and_oracle_are_followed_rightly(chain, model):
     assert (same["done"][0][:3] == 0).all()
     x = chain[0].source
     for _ in range(4):
-        x = model.vae.round_trip(x)
+        x = to_x0(to_uint8(model.vae.round_trip(x)))             # as one who saves it
     untouched = ~torch.stack([edits.region for edits in chain[:4]]).any(0)
     assert (codec["untouched (dB)"][0][3] - psnr(x, chain[0].source, untouched)).abs().max() < 1e-3
 
@@ -246,8 +247,8 @@ def test_each_turn_goes_on_from_the_last_result(chain, model, monkeypatch):
     each, x = drift.followed(hands[drift.EACH], chain, seeded(0), ""), chain[0].source
     for turn in range(6):
         assert (inside[turn] - model.decode(z + 0.1 * (turn + 1))).abs().max() < 1e-3
-        x = model.decode(model.latents(x) + 0.1)
-        assert (each[turn] - x).abs().max() < 1e-3
+        x = to_x0(to_uint8(model.decode(model.latents(x) + 0.1)))
+        assert (each[turn] - x).abs().max() < 1.1 * 2 / 255 and (each[turn] == x).float().mean() > 0.99
 
 
 def test_rows_of_drift(model):

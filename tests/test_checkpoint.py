@@ -174,7 +174,7 @@ def test_spoilt_weights_are_refused(tmp_path):
     (tmp_path / "manifest.json").write_text("{")
     refused("manifest.json: not JSON", load_weights, path)
     (tmp_path / "manifest.json").unlink()
-    refused("manifest.json: cannot be read", load_weights, path)
+    refused("manifest.json: is missing: it lists weights", load_weights, path)
 
 
 def test_weights_that_half_precision_cannot_hold_are_not_written(tmp_path):

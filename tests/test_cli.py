@@ -187,6 +187,12 @@ BAD = {
         ["edit", "street.png", "a house", "out.png", "--control", "p2p", "--source", "a red hosue"], "house"),
     "no picture to edit": (["edit", "text.png", "make it winter", "out.png"], "text.png"),
     "no strength": (["edit", "street.png", "", "out.png", "--control", "sdedit", "--strength", "0"], "0"),
+    "scale is no number": (["generate", "out.png", "--scale", "nan"], "scale = nan: a finite number"),
+    "scale is endless": (
+        ["inpaint", "street.png", "hole.png", "out.png", "--scale", "inf"], "scale = inf: a finite number"),
+    "option of another control": (
+        ["edit", "street.png", "", "out.png", "--control", "sdedit", "--image-scale", "2"],
+        "edit by sdedit has no option --image-scale:\n--steps, --strength, --scale expected"),
     "too few files": (["inpaint", "street.png"], "MASK"),
     "no command": ([], "COMMAND"),
 }
@@ -201,6 +207,14 @@ def test_bad_input_costs_two_lines_and_writes_nothing(case, run, folder, street)
     assert status not in (0, None) and out == ""
     assert 1 <= len(err.splitlines()) <= 2 and "Traceback" not in err and named in err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("kind", ["vae", "clip"])
+def test_weights_that_draw_nothing(run, folder, kind):
+    status, _, err = run("generate", "out.png", "--model", f"town-{kind}", model=False)
+    assert status == 1 and f"these weights are a {kind}, which draws no pictures" in err
+    assert "those of an editor expected" in err
+    assert not (folder / "out.png").exists()
 
 
 @pytest.mark.parametrize("model", ["nowhere", "text.safetensors"])
@@ -245,6 +259,10 @@ def test_help_tells_a_newcomer_what_to_do(run):
     assert "white = may change" in text and "transparent = may change" in text
     assert "example: minidiff inpaint" in text
     assert all(option in out for option in ("--visits", "--jump", "--steps", "--scale", "--resize", "--seed"))
+    _, out, _ = run("edit", "--help", model=False)
+    text = " ".join(out.split()).replace("dual- cfg", "dual-cfg")
+    assert "finer (50: dual-cfg, sdedit, invert, p2p; 20: context)" in text
+    assert "as learnt (3.0: sdedit; 2.0: invert, p2p; 1.5: context)" in text and "as learnt (1.5)" in text
     assert run("--version", model=False)[1].startswith("minidiff ")
 
 

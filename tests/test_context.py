@@ -9,7 +9,7 @@ from minidiff.cli import main
 from minidiff.control import controls
 from minidiff.control.context import GUIDES, context_edit, context_generate, context_walk
 from minidiff.editor import Editor, options_of
-from minidiff.images import ImageError, to_pil, to_uint8, to_x0
+from minidiff.images import ImageError, to_pil, to_tensor, to_uint8, to_x0
 from minidiff.latent import LatentModel
 from minidiff.process.sample import sample
 from minidiff.toytown import paint, scenes
@@ -130,6 +130,9 @@ def test_the_verb_takes_one_picture_or_several_of_any_size(model, street):
     assert all(not np.array_equal(one, other) for i, one in enumerate(pixels) for other in pixels[:i])
     assert editor.edit([wide, first], INSTRUCTION, **options).image.size == (64, 40)
     assert 0 <= alone.measures["changed"] <= 1
+    source = to_uint8(to_tensor(first))
+    moved = (to_uint8(model.vae.round_trip(to_x0(source))).int() - source.int()).abs().amax(1) > 4
+    assert alone.measures["codec_changed"] == pytest.approx(moved.float().mean().item(), abs=1e-6)
 
 
 def test_the_picture_is_the_last_state_decoded(model, street):

@@ -243,25 +243,32 @@ def test_the_prediction_has_the_shape_of_the_target(height, width, patch):
 def test_nothing_about_the_conditions_knows_the_noise():
     """Whatever x_t and its level are, text and contexts go through every block, once, in the same way."""
     net, (x_t, level, *conditions) = randomise(DiT(SMALL)), inputs()
-    found = []
+    prepare, found = net.prepare, []
 
-    def note(block, arguments, output):
-        if len(arguments) == 5:                                # no memory: the pass of the conditions
-            tokens, keys_values = output
-            found.extend([tokens, *keys_values])
+    def note(*arguments):
+        conditions = prepare(*arguments)
+        found.append([conditions.pooled, *(tensor for pair in conditions.memory for tensor in pair)])
+        return conditions
 
-    for block in net.blocks:
-        block.register_forward_hook(note)
+    net.prepare = note
+    for x, at in ((x_t, level), (x_t + 1, level), (x_t, 1 - level)):
+        net(x, at, *conditions)
+    assert len(found) == 3 and len(found[0]) == 1 + 2 * 2      # keys and values of each of the two blocks
+    assert all(tensor.shape == (3, 2, 5 + 6 + 4, 32) for tensor in found[0][1:])
+    for other in found[1:]:
+        assert all(map(torch.equal, other, found[0]))
 
-    def pass_of_the_conditions(x_t, level):
-        found.clear()
-        net(x_t, level, *conditions)
-        return list(found)
 
-    before = pass_of_the_conditions(x_t, level)
-    assert len(before) == 2 * 3 and before[0].shape == (3, 5 + 6 + 4, 64)
-    for x, at in ((x_t + 1, level), (x_t, 1 - level)):
-        assert all(map(torch.equal, pass_of_the_conditions(x, at), before))
+def test_what_the_last_block_would_make_of_the_conditions_is_not_computed():
+    net, (x_t, level, *conditions) = randomise(DiT(SMALL)), inputs()
+    passes = [0]
+
+    def count(*_):
+        passes[0] += 1
+
+    net.blocks[-1].streams[0].narrow.register_forward_hook(count)
+    net(x_t, level, *conditions)
+    assert passes == [1]                                        # of the target alone
 
 
 def test_prepared_and_unprepared_agree_bit_for_bit():

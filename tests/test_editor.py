@@ -223,6 +223,11 @@ def test_options_come_from_the_control(tiny_editor, street, hole):
         tiny_editor.edit(street, control="sdedit", visits=3)
     with pytest.raises(ValueError):
         tiny_editor.inpaint(street, hole, steps=0)
+    for options, told in ((dict(scale=float("nan")), "scale = nan: a finite number"),
+                          (dict(steps=float("inf")), "steps = inf: a finite number"),
+                          (dict(steps=2.5), "steps = 2.5: a whole number")):
+        with pytest.raises(ValueError, match=told):
+            tiny_editor.inpaint(street, hole, **options)
 
 
 def test_the_verb_edit_changes_the_whole_picture_by_every_control(tiny_editor, street):

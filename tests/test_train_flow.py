@@ -7,6 +7,7 @@ import signal
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -296,7 +297,7 @@ def test_a_training_ends_in_weights_that_draw_and_edit(quick, tmp_path):
 def test_a_training_can_begin_with_the_weights_of_another(quick, monkeypatch, tmp_path):
     """In half precision, as they were written; in the latents of the same VAE, and of no other."""
     state = flow.main(replace(quick, export=True))
-    path = str(tmp_path / "data/tiny.safetensors")
+    path, quick = str(tmp_path / "data/tiny.safetensors"), replace(quick, folder=str(tmp_path / "other"))
     network, _ = begun(monkeypatch, replace(quick, init=path))
     for name, value in state.ema.state_dict().items():
         assert (network.state_dict()[name] - value).abs().max() <= 1e-3 * value.abs().max()
@@ -333,12 +334,44 @@ def test_an_entry_tells_of_the_weights_it_began_with_even_if_they_had_its_name(q
 
 
 def test_one_process_of_a_training_writes_where_it_begins(quick, tmp_path, monkeypatch):
+    origin = tmp_path / "run" / denoising.ORIGIN
     for rank in (1, 0):
         place = flow.Place(torch.device("cpu"), rank, 2)
         monkeypatch.setattr(denoising.Place, "find", lambda device, place=place: place)
-        denoising.keep_origin(quick, {"command": "c", "figures": {}})
-        assert (tmp_path / "run" / denoising.ORIGIN).exists() == (rank == 0)
-    assert json.loads((tmp_path / "run" / denoising.ORIGIN).read_text()) == {"command": "c"}
+        denoising.begin_from(replace(quick, init="a"), lambda name: {"command": name, "figures": {}})
+        assert origin.exists() == (rank == 0)
+    assert json.loads(origin.read_text()) == {"command": "a"}
+    denoising.begin_from(quick, None)                           # another run in its place
+    assert not origin.exists()
+
+
+def test_a_training_goes_on_without_the_weights_it_began_with(quick, tmp_path, monkeypatch):
+    flow.main(replace(quick, export=True))
+    path = tmp_path / "data/tiny.safetensors"
+    again = replace(quick, init=str(path), folder=str(tmp_path / "again"), steps=3)
+    with monkeypatch.context() as patched:
+        patched.setattr(flow, "save_samples", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        assert not flow.main(replace(again, sample_minutes=0)).done
+    path.unlink()
+    assert flow.main(again).step == 3
+
+
+def test_a_training_goes_on_in_the_latents_of_the_same_vae_only(quick, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(flow, "save_samples", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        flow.main(replace(quick, sample_minutes=0))
+    tensors, entry = load_weights(quick.vae)
+    tensors["scale"] *= 2
+    other = checkpoint.save_weights("tiny-vae", tensors, entry, Path(quick.vae).parent)
+    with pytest.raises(CheckpointError, match="of another run: vae_sha256 is"):
+        flow.main(replace(quick, vae=str(other)))
+
+
+def test_points_of_a_run_that_was_given_up_are_not_in_the_curve(quick, tmp_path):
+    denoising.save_point(tmp_path / "run/samples/000009.json", {"step": 9, "success": 1.0})
+    flow.main(replace(quick, export=True))
+    curve = load_weights(tmp_path / "data/tiny.safetensors")[1]["curve"]
+    assert [point["step"] for point in curve] == [2]
 
 
 def test_an_interrupted_training_resumes_to_the_same_bits(quick, tmp_path, monkeypatch):

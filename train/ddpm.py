@@ -9,6 +9,7 @@ The same command again resumes. The folder of the run gets its checkpoints, log.
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,9 +23,9 @@ from train.data import on_device, source
 from train.denoising import (
     T,
     TextToImage,
+    begin_from,
     drawn,
     export,
-    keep_origin,
     save_picture,
     snr_weight,
     stratified_levels,
@@ -70,8 +71,7 @@ def main(config):
     torch.manual_seed(config.seed)                              # the random start of the weights
     text = TextConfig(pictures.words, pictures.characters, neighbours=True)
     network = TextToImage(UNetConfig(size=config.size), text)
-    if config.init:
-        keep_origin(config, warm_start(network, config.init))
+    begin_from(config, partial(warm_start, network))
 
     def examples(generator, now):
         x0, captions = pictures(config.batch, generator)

@@ -172,6 +172,7 @@ def made_by(state, module, config):
     """
     folder, place = Path(config.folder), Place.find(config.device)
     points = [json.loads(path.read_text()) for path in sorted(folder.glob("samples/*.json"))]
+    points = [point for point in points if point["step"] <= state.step]            # not of one given up
     curve = {"curve": points} if points else {}
     origin = {"init": json.loads((folder / ORIGIN).read_text())} if (folder / ORIGIN).exists() else {}
     return {"command": command_line(module, config, place.world), "data_seed": config.seed,
@@ -179,17 +180,23 @@ def made_by(state, module, config):
             **origin, "figures": {}}
 
 
-def keep_origin(config, entry):
-    """Write to the folder of a run, where it begins, how the weights were made that it begins with.
+def begin_from(config, load):
+    """Where a run begins, and does not go on: load the weights config.init, if any, and note their making.
 
-    Now, since at its end its own weights may have taken their name. A run that goes on has it already.
+    In a file of the run's folder, since at its end its own weights may have taken their name. A run that goes
+    on has all that in its checkpoint, and does not ask whether the weights are still there.
+    load: name -> the weights' entry.
     """
     folder = Path(config.folder)
-    goes_on = any((folder / state).exists() for state in (LAST, PREVIOUS))
-    if Place.find(config.device).first and not goes_on:
-        made = {key: entry[key] for key in MADE if key in entry}
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / ORIGIN, (json.dumps(made) + "\n").encode())
+    if any((folder / state).exists() for state in (LAST, PREVIOUS)):
+        return
+    entry = load(config.init) if config.init else None
+    if Place.find(config.device).first:
+        (folder / ORIGIN).unlink(missing_ok=True)               # of a run that was given up here
+        if entry:
+            made = {key: entry[key] for key in MADE if key in entry}
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / ORIGIN, (json.dumps(made) + "\n").encode())
 
 
 def save_point(path, figures):

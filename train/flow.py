@@ -29,8 +29,8 @@ from train.config import from_command_line
 from train.data import Town, on_device
 from train.denoising import (
     TOKENS,
+    begin_from,
     emphasised,
-    keep_origin,
     learnt_words,
     logit_normal_times,
     made_by,
@@ -81,8 +81,8 @@ class Config(SupplyConfig):
 PRESETS = {
     "cpu": dict(minutes=90, batch=32, dim=128, double=1, single=5, learning_rate=4e-3, decay=0.4,
                 muon="blocks", distinct=2000),
-    "gpu": dict(minutes=9, batch=1024, learning_rate=3e-3, decay=0.5, muon="blocks", distinct=1000,
-                every=8, workers=14, compile=True, sample_minutes=3),
+    "gpu": dict(minutes=9, batch=1024, learning_rate=3e-3, decay=0.5, muon="blocks", distinct=600,
+                every=12, workers=14, compile=True, sample_minutes=4),
 }
 
 
@@ -93,8 +93,7 @@ def main(config):
     tasks = Tasks(config, paints_on(config, device))
     _, latents_of = load_weights(config.vae)                    # now: its name may mean others at the end
     network, shift = begin(config, vae), time_shift(config, vae)
-    if config.init:
-        keep_origin(config, begin_with(network, config.init, latents_of["sha256"]))
+    begin_from(config, lambda name: begin_with(network, name, latents_of["sha256"]))
 
     def worded(generator, now):
         """The groups of a pass, with their words as tokens."""
@@ -113,7 +112,7 @@ def main(config):
         save_samples(model, path.with_suffix(".png"))
         save_point(path.with_suffix(".json"), {"step": step, **figures(model)})
 
-    state = train(network, make_batch, config, look)
+    state = train(network, make_batch, config, look, {"vae_sha256": latents_of["sha256"]})
     if config.export and state.done and Place.find(config.device).first:
         export(state, config, latents_of["sha256"])
     return state
@@ -177,7 +176,7 @@ def noised(process, tokens, z0, contexts, t, noise, weight):
 
     tokens: (n, L).  z0, noise: (n, C, h, w); contexts: a list of such.  t: (n,).  weight: (n, 1, h, w).
     """
-    level = process.fraction(t).float().to(z0.device)
+    level = process.fraction(t).float().to(z0.device, non_blocking=z0.is_cuda)
     return process.corrupt(z0, t, noise), level, tokens, process.target(z0, noise), weight, contexts
 
 

@@ -9,6 +9,7 @@ folder of the run gets its checkpoints, log.jsonl, and samples/STEP.png.
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,8 +25,8 @@ from train.data import Town, on_device
 from train.denoising import (
     T,
     TextToImage,
+    begin_from,
     export,
-    keep_origin,
     save_picture,
     snr_weight,
     stratified_levels,
@@ -76,8 +77,7 @@ def main(config):
     torch.manual_seed(config.seed)                              # the random start of the weights
     shape = UNetConfig(size=config.size, extra_channels=CHANNELS)
     network = TextToImage(shape, TextConfig(Town.words, Town.characters, neighbours=True))
-    if config.init:
-        keep_origin(config, warm_start(network, config.init))
+    begin_from(config, partial(warm_start, network))
 
     def examples(generator, now):
         x0, captions = pictures(config.batch, generator)

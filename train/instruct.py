@@ -10,6 +10,7 @@ the val split succeed, and how much they keep. These lines go into the manifest,
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,10 +24,10 @@ from train.data import Town, TownEdits, on_device
 from train.denoising import (
     T,
     TextToImage,
+    begin_from,
     drawn,
     emphasised,
     export,
-    keep_origin,
     save_picture,
     save_point,
     snr_weight,
@@ -79,8 +80,7 @@ def main(config):
     torch.manual_seed(config.seed)                              # the random start of the weights
     shape = UNetConfig(size=config.size, extra_channels=3)
     network = TextToImage(shape, TextConfig(Town.words, Town.characters, neighbours=True))
-    if config.init:
-        keep_origin(config, warm_start(network, config.init))
+    begin_from(config, partial(warm_start, network))
 
     def examples(generator, now):
         batch = draw_edits(config.batch, now)

@@ -38,17 +38,18 @@ class Now(NamedTuple):
     falling: float
 
 
-def train(network, make_batch, config, sample=None):
+def train(network, make_batch, config, sample=None, given=None):
     """Train to the end, or to Ctrl-C, resuming where config.folder holds a checkpoint. Returns the State.
 
     network: nn.Module, forward(*batch) -> (losses (B,), levels (B,) in 0..1).  make_batch: (CPU generator,
     Now) -> a tuple of tensors on the training device.  sample: called now and then, as
-    sample(ema_network, step).
+    sample(ema_network, step).  given: name -> what else must be as it was when a run goes on, such as the
+    hash of a network that is not trained.
     Raises TrainingError when a loss is not finite, CheckpointError for a checkpoint that is damaged or
     another run's.
     """
     place = Place.find(config.device)
-    state = State(network.to(place.device, memory_format=torch.channels_last), config, place.world)
+    state = State(network.to(place.device, memory_format=torch.channels_last), config, place.world, given)
     state.resume(config.folder)
     parallel = place.parallel(compiled(network) if config.compile else network)
     log, clock = Log(config.folder, state, place), Clock(state.seconds)

@@ -8,6 +8,8 @@ from itertools import groupby
 
 import torch
 
+from train.place import has_fast_bf16
+
 COEFFICIENTS = 3.4445, -4.7750, 2.0315                          # steep at 0, so that few turns will do
 
 
@@ -34,15 +36,17 @@ class Muon(torch.optim.Optimizer):
 
     def move(self, weights, lr, weight_decay, momentum):
         """One step of parameters with equally large matrices: together, since each alone is little work."""
-        ahead = []
         for weight in weights:
-            mean = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-            mean.lerp_(weight.grad, 1 - momentum)
-            ahead.append(weight.grad.lerp(mean, momentum).flatten(1))              # (m, n)
-        updates = orthogonalised(torch.stack(ahead))
+            if "momentum" not in self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        gradients, means = zip(*((weight.grad, self.state[weight]["momentum"]) for weight in weights))
+        torch._foreach_lerp_(means, gradients, 1 - momentum)
+        ahead = torch._foreach_lerp(gradients, means, momentum)
+        updates = orthogonalised(torch.stack([each.flatten(1) for each in ahead]))  # (weights, m, n)
         size = 0.2 * max(updates.shape[1:]) ** 0.5
-        for weight, update in zip(weights, updates, strict=True):
-            weight.mul_(1 - lr * weight_decay).sub_(update.view(weight.shape), alpha=lr * size)
+        updates = [update.view(weight.shape) for update, weight in zip(updates, weights, strict=True)]
+        torch._foreach_mul_(weights, 1 - lr * weight_decay)
+        torch._foreach_add_(weights, updates, alpha=-lr * size)
 
 
 def matrix_shape(weight):
@@ -60,7 +64,7 @@ def orthogonalised(matrix, turns=5):
     """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[-2] > matrix.shape[-1]
-    x = (matrix.mT if tall else matrix).bfloat16()
+    x = (matrix.mT if tall else matrix).to(torch.bfloat16 if has_fast_bf16(matrix.device) else torch.float32)
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)                            # no singular value above 1
     for _ in range(turns):
         square = x @ x.mT

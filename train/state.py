@@ -20,10 +20,11 @@ class State:
 
     step: updates done.  steps: of the whole run, 0 = not decided yet.  constant: those before the learning
     rate falls.  seconds: of training, all sittings.  processes: how many share each step.
+    given: as for train.loop.train.
     """
 
-    def __init__(self, network, config, processes=1):
-        self.network, self.config, self.processes = network, config, processes
+    def __init__(self, network, config, processes=1, given=None):
+        self.network, self.config, self.processes, self.given = network, config, processes, given or {}
         self.ema = copy.deepcopy(network).eval().requires_grad_(False)
         matrices, others = split_parameters(network, config.muon)
         self.optimizers = [torch.optim.AdamW(others, lr=0.0, weight_decay=config.weight_decay,
@@ -68,7 +69,7 @@ class State:
         save_state(folder / LAST, self.tensors(), {
             "step": self.step, "steps": self.steps, "constant": self.constant, "seconds": self.seconds,
             "minutes": self.config.minutes, "processes": self.processes,
-            "config": as_json(self.config)}, previous=folder / PREVIOUS)
+            "config": as_json(self.config), "given": self.given}, previous=folder / PREVIOUS)
 
     def resume(self, folder):
         """Go on from the folder's checkpoint, if any. Raises CheckpointError if damaged or another run's."""
@@ -83,6 +84,7 @@ class State:
             raise CheckpointError(f"{error}{hint}") from None
         usual = {field.name: field.default for field in fields(self.config)}       # for options newer than it
         check_same_run(path, {**usual, **metadata["config"]}, as_json(self.config))
+        check_same_run(path, {**self.given, **metadata.get("given", {})}, self.given)
         before = metadata.get("processes", self.processes)      # older files do not say
         if before != self.processes:
             hint = "each draws examples of its own: go on with as many, or choose another --folder"

@@ -24,7 +24,7 @@ from train.data import Town, TownEdits
 MIX = ("season", "time", "style") + ("remove", "relational", "add", "move", "text") * 2 + (
     "recolour", "replace", "resize") * 3
 FUSION = ("combine",)
-PART = 128                                                      # edits drawn at once, where a batch has fewer
+PART = 64                                                       # edits drawn at once, where a batch has fewer
 RIVALS = 8
 
 

@@ -24,6 +24,7 @@ from minidiff.bench.common import fresh_scenes, last, seeded
 from minidiff.bench.edits import INSTRUCT, by_instruction
 from minidiff.bench.grammar import by_context
 from minidiff.control.context import SCALE, context_walk
+from minidiff.images import to_uint8, to_x0
 from minidiff.measure import bootstrap, success
 from minidiff.measure.drift import drift
 from minidiff.model import load_model
@@ -146,6 +147,11 @@ def judged(outputs, chain):
 
 # Editors
 
+def as_saved(x):
+    """A picture as it comes back from a file: (B, 3, H, W), in 256 steps."""
+    return to_x0(to_uint8(x))
+
+
 def hands(model, steps):
     """Name -> Hand."""
     instruct, device = load_model(INSTRUCT_WEIGHTS, model.device), model.device
@@ -157,14 +163,14 @@ def hands(model, steps):
         return x.to(device)
 
     def codec_turn(x, edits, generator):
-        return model.vae.round_trip(x)
+        return as_saved(model.vae.round_trip(x))
 
     def latent_turn(z, edits, generator, scale=SCALE):
         noise = normal_like(z, generator)
         return last(context_walk(model, list(edits.instruction), [z], noise, generator, steps, scale))
 
     def picture_turn(x, edits, generator, edit):
-        return edit(edits=replace(edits).keeping(x, edits.target), generator=generator, steps=steps)
+        return as_saved(edit(edits=replace(edits).keeping(x, edits.target), generator=generator, steps=steps))
 
     return {"identity": Hand(same, lambda x, *_: x, same), CODEC: Hand(on_device, codec_turn, same),
             EACH: Hand(same, partial(picture_turn, edit=partial(by_context, model)), same),

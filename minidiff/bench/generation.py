@@ -33,7 +33,7 @@ def rows(model, n=128, steps=20, ddpm_steps=50, scales=(1, 2, 3), seed=0):
     """One row for each editor, of n captions.  scales: of guidance, for the unified model."""
     scenes, captions = held_out(n)
     before, reader = load_model(BEFORE, model.device), Reader.load(device=model.device)
-    asked, side = named(captions), before.size // model.vae.config.factor
+    asked, side = named(captions), reader.config.size // model.vae.config.factor
     editors = {"true render": (before, true_render, 0), "a fresh scene": (before, a_fresh_scene, 0),
                PIXELS.format(3): (before, partial(sampled, scale=3), ddpm_steps)}
     editors |= {UNIFIED.format(scale): (model, partial(in_latents, scale=scale, side=side), steps)

@@ -145,9 +145,11 @@ class DiT(nn.Module):
         pooled = self.pooled_text(masked_mean(text, text_mask))
         condition = self.condition(torch.zeros(batch, device=device), pooled)
         memory = []
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             tokens, keys_values = block(tokens, length, condition, rotary, visible[..., : -len(own)])
             memory.append(keys_values)
+        _, *last = self.blocks[-1].streams[0].look(tokens, condition, rotary)      # more of it nobody reads
+        memory.append(tuple(last))
         return Conditions(memory, visible, pooled, tuple(size), self.rotary(own, tokens))
 
     def sources(self, text, text_mask, contexts, context_mask):
@@ -169,7 +171,8 @@ class DiT(nn.Module):
     def rotary(self, positions, like):
         """The rotary table of positions, where the tokens `like` are, and at least as exact as float32."""
         exact = torch.promote_types(like.dtype, torch.float32)
-        return rotary_table(positions, self.config.rotary).to(exact).to(like.device)
+        table = rotary_table(positions, self.config.rotary).to(exact)
+        return table.to(like.device, non_blocking=like.is_cuda)                    # no step waits for it
 
     def condition(self, level, pooled):
         """What blocks are told: the level, and the mean of the text's tokens -> (B, condition_dim)."""

@@ -4,6 +4,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from difflib import get_close_matches
+from textwrap import shorten
 
 import torch
 import torch.nn.functional as F
@@ -80,7 +81,8 @@ class TextEncoder(nn.Module):
         rows = [torch.tensor(self.numbers(text)) for text in texts]
         for row, text in zip(rows, texts):
             if len(row) > self.config.length:
-                raise ValueError(f'"{text}" has {len(row)} tokens: at most {self.config.length} fit')
+                found = f'"{shorten(text, 60)}" has {len(row)} tokens'
+                raise ValueError(f"{found}: at most {self.config.length} fit")
         return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)  # (B, L)
 
     def numbers(self, text):

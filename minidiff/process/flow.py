@@ -21,8 +21,10 @@ class Flow(Process):
 
         As `shifted` has it, of even levels from 1 to 0.  steps >= 1, shift > 0.
         """
-        if steps < 1 or shift <= 0:
-            raise ValueError(f"steps = {steps}, shift = {shift}: steps >= 1 and shift > 0 expected")
+        if steps < 1:
+            raise ValueError(f"steps = {steps}: 1 or more expected")
+        if shift <= 0:
+            raise ValueError(f"shift = {shift}: above 0 expected")
         return [shifted(k / steps, shift) for k in range(steps, -1, -1)]
 
     def fraction(self, t):

@@ -50,7 +50,7 @@ class Process(ABC):
         t = t.cpu().double()
         if t.ndim > 1 or t.numel() not in (1, len(like)):
             raise ValueError(f"t is {tuple(t.shape)}, x {tuple(like.shape)}: one level, or (B,), expected")
-        both = torch.stack(self.coefficients(t)).to(like)                          # in one trip to the device
+        both = torch.stack(self.coefficients(t)).to(like, non_blocking=like.is_cuda)  # one trip
         return both.view(2, -1, 1, 1, 1).unbind()
 
     def corrupt(self, x0, t, noise):
