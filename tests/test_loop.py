@@ -22,8 +22,9 @@ from torch import nn
 
 from minidiff.checkpoint import CheckpointError, load_state, save_state
 from train.config import LoopConfig, command_line, configure, from_command_line
-from train.log import TrainingError
+from train.log import Log, TrainingError
 from train.loop import compiled, count_steps, generator_of, learning_rate, train
+from train.place import Place
 from train.state import State
 
 ROOT = Path(__file__).parents[1]
@@ -324,6 +325,19 @@ def test_the_log_sorts_losses_by_level(tmp_path):
     line = json.loads((tmp_path / "log.jsonl").read_text())
     assert line["loss_by_level"] == pytest.approx([0.35, *[-1] * 8, 7.0])
     assert line["loss"] == pytest.approx(7.35 / 2)
+
+
+def test_the_log_says_how_much_of_the_time_went_into_making_batches(tmp_path):
+    class At:
+        step, seconds = 0, 3.0
+
+    log = Log(tmp_path, At, Place(torch.device("cpu")))
+    for _ in range(2):
+        log.add(torch.ones(4), torch.ones(4), torch.ones(()), 0.5)
+    At.step, At.seconds = 2, 7.0
+    log.write(At, 0.1)
+    line = json.loads((tmp_path / "log.jsonl").read_text())
+    assert line["share_making_batches"] == 0.25 and line["pictures_per_second"] == 2
 
 
 def test_the_running_mean_of_the_weights(tmp_path):

@@ -12,6 +12,7 @@ import torch
 
 from train import supply
 from train.config import from_command_line
+from train.log import TrainingError
 from train.loop import Now, generator_of
 from train.supply import Again, AgainConfig, Ahead, Supply, SupplyConfig, as_bytes, as_floats, each
 
@@ -112,6 +113,18 @@ def test_workers_end_with_the_last_batch_that_differs(accumulate):
             assert given(Now(step, number, 1.0))[1] == f"{step % 3} {number}"
             made_all = (step, number) >= (2, 2 * accumulate - 1)
             assert len(multiprocessing.active_children()) == (0 if made_all else 2)
+
+
+@forks
+def test_a_worker_that_is_gone_ends_the_training_in_two_lines():
+    ahead = Ahead(drawn_with, SupplyConfig(steps=1, workers=1))
+    ahead(Now(0, 0, 1.0))
+    for worker in multiprocessing.active_children():
+        worker.kill()
+        worker.join()
+    with pytest.raises(TrainingError, match="a process that paints has ended: .*\nthe same command"):
+        for step in range(1, 99):                               # some batches are there already
+            ahead(Now(step, 0, 1.0))
 
 
 @forks

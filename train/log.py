@@ -28,15 +28,16 @@ class Log:
         """Begin a new line's sums."""
         device = self.place.device
         self.loss, self.count = torch.zeros(BINS, device=device), torch.zeros(BINS, device=device)
-        self.norm = torch.zeros((), device=device)
+        self.norm, self.waited = torch.zeros((), device=device), 0.0
         self.step, self.seconds = state.step, state.seconds
 
-    def add(self, losses, levels, norm):
-        """Take in one step: losses, levels (B,), gradient norm ()."""
+    def add(self, losses, levels, norm, waited):
+        """Take in one step: losses, levels (B,), gradient norm (), seconds that its batches took to make."""
         tenth = (levels.to(self.loss.device) * BINS).long().clamp(0, BINS - 1)
         self.loss.index_add_(0, tenth, losses.float())
         self.count.index_add_(0, tenth, torch.ones_like(losses, dtype=torch.float32))
         self.norm += norm
+        self.waited += waited
 
     def check(self, state):
         """Raise TrainingError if a loss or gradient since the last line was not finite."""
@@ -51,12 +52,14 @@ class Log:
         """Append a line, begin the next, and return its chief numbers for the progress bar."""
         self.check(state)
         pictures = float(self.count.sum()) * self.place.world
+        seconds = max(state.seconds - self.seconds, 1e-9)
         line = {
             "step": state.step, "seconds": round(state.seconds, 1),
             "loss": float(self.loss.sum() / self.count.sum()),
             "loss_by_level": [round(value, 6) for value in (self.loss / self.count).nan_to_num(-1).tolist()],
             "gradient": float(self.norm) / (state.step - self.step), "learning_rate": rate,
-            "pictures_per_second": round(pictures / max(state.seconds - self.seconds, 1e-9), 1)}
+            "pictures_per_second": round(pictures / seconds, 1),
+            "share_making_batches": round(self.waited / seconds, 3)}
         if self.place.first:
             with open(self.path, "a") as file:
                 file.write(json.dumps(line) + "\n")

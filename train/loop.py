@@ -81,15 +81,17 @@ def train(network, make_batch, config, sample=None, given=None):
 
 
 def one_step(parallel, state, make_batch, config, place):
-    """One update of the weights and of their running mean: (losses, levels, gradient norm), for the log."""
+    """One update of the weights and of their running mean: what Log.add takes in."""
     for optimizer in state.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(state.step, state, config)
-    passes, falls = [], falling(state.step, state)
+    passes, falls, waited = [], falling(state.step, state), 0.0
     for i in range(config.accumulate):
         number = place.rank * config.accumulate + i
         generator = generator_of(config.seed, state.step, number)
+        begin = time.perf_counter()
         batch = make_batch(generator, Now(state.step, number, falls))
+        waited += time.perf_counter() - begin
         with place.passing(parallel, last=i == config.accumulate - 1):
             with place.autocast(config.bf16):
                 losses, levels = parallel(*batch)
@@ -102,7 +104,7 @@ def one_step(parallel, state, make_batch, config, place):
     state.follow()
     state.step += 1
     losses, levels = (torch.cat(column) for column in zip(*passes, strict=True))
-    return losses, levels, norm
+    return losses, levels, norm, waited
 
 
 def compiled(network):

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from minidiff.images import to_uint8, to_x0
 from train.config import LoopConfig
+from train.log import TrainingError
 from train.loop import Now, generator_of
 
 
@@ -123,14 +124,25 @@ class Ahead:
     def __call__(self, now):
         """The batch of a pass of a step.  now: as in train.loop. Out of order, the workers begin anew."""
         wanted = now.step, now.number
-        made, batch = next(self.batches, (None, None)) if self.workers else self[wanted]
+        made, batch = self.next_of_workers() if self.workers else self[wanted]
         if made != wanted:
             self.batches = self.begun(wanted)
-            made, batch = next(self.batches)
+            made, batch = self.next_of_workers()
         accumulate, last = self.config.accumulate, self.config.distinct - 1
         if now.step == last and (now.number + 1) % accumulate == 0:
             self.batches = iter(())                             # no other will be asked for: the workers end
         return batch
+
+    def next_of_workers(self):
+        """(pass, batch), or twice None before they have begun. Raises TrainingError if one is gone."""
+        try:
+            return next(self.batches, (None, None))
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            found = f"a process that paints has ended: {str(error).splitlines()[0]}"
+            hint = "the same command resumes: fewer --workers, if memory was short"
+            raise TrainingError(f"{found}\n{hint}") from None
 
     def begun(self, wanted):
         """The workers at work, from this pass on."""
