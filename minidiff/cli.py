@@ -47,7 +47,7 @@ FILES = {
 HELP = {
     "steps": "levels from noise to picture; more: slower, finer",
     "visits": "how often RePaint goes over each stretch of levels; more: slower, fits better",
-    "jump": "levels that RePaint climbs back, to go over them again",
+    "jump": "levels that RePaint climbs back, to go over them again; fewer than --steps",
     "scale": "guidance: how closely to follow the prompt, 1 = as learnt",
     "guidance": "how to guide in latents: plain, or norm, which keeps each cell's length",
     "image_scale": "how closely to stay with the picture, 1 = as learnt",
