@@ -7,7 +7,6 @@ import signal
 import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -357,14 +356,16 @@ def test_a_training_goes_on_without_the_weights_it_began_with(quick, tmp_path, m
 
 
 def test_a_training_goes_on_in_the_latents_of_the_same_vae_only(quick, tmp_path, monkeypatch):
+    tensors, entry = load_weights(quick.vae)
+    path = checkpoint.save_weights("tiny-vae", tensors, entry, tmp_path / "vae")
+    config = replace(quick, vae=str(path))
     with monkeypatch.context() as patched:
         patched.setattr(flow, "save_samples", lambda *_: os.kill(os.getpid(), signal.SIGINT))
-        flow.main(replace(quick, sample_minutes=0))
-    tensors, entry = load_weights(quick.vae)
+        flow.main(replace(config, sample_minutes=0))
     tensors["scale"] *= 2
-    other = checkpoint.save_weights("tiny-vae", tensors, entry, Path(quick.vae).parent)
+    checkpoint.save_weights("tiny-vae", tensors, entry, tmp_path / "vae")
     with pytest.raises(CheckpointError, match="of another run: vae_sha256 is"):
-        flow.main(replace(quick, vae=str(other)))
+        flow.main(config)
 
 
 def test_points_of_a_run_that_was_given_up_are_not_in_the_curve(quick, tmp_path):
