@@ -193,10 +193,13 @@ def option_string(name):
 def usual(values):
     """The default of an option in brackets, as its help ends; who has which, where controls differ."""
     told = {control: value for control, value in values.items() if value not in (None, "")}
-    of = {value: ", ".join(c for c in told if told[c] == value) for value in dict.fromkeys(told.values())}
-    if len(of) == 1:
-        return f" ({next(iter(of))})"
-    return f" ({'; '.join(f'{value}: {names}' for value, names in of.items())})" if of else ""
+    owners = {}                                                 # default -> the controls that have it
+    for control, value in told.items():
+        owners.setdefault(value, []).append(control)
+    if len(owners) < 2:
+        return "".join(f" ({value})" for value in owners)
+    told = (f"{value}: {', '.join(names)}" for value, names in owners.items())
+    return f" ({'; '.join(told)})"
 
 
 def chosen(args):

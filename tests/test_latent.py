@@ -59,6 +59,7 @@ def test_guidance_is_of_two_single_passes_that_both_see_the_pictures(model, guid
     assert (found - guide(silent, told, 3.0)).abs().max() < 1e-5
     assert (silent - told).abs().max() > 1e-3 and (found - told).abs().max() > 1e-3
     assert torch.equal(model.denoiser(WORDS, 1.0, contexts, guide=guide)(z_t, T), told)
+    assert torch.equal(model.denoiser(tuple(WORDS), 3.0, contexts, guide=guide)(z_t, T), found)
 
 
 def test_guidance_takes_one_batch_and_scale_one_half_of_it(model):

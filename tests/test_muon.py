@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from train import muon
 from train.muon import Muon, orthogonalised, split_parameters
 
 
@@ -15,6 +16,17 @@ def seeded(seed=0):
 
 def matrix(rows, columns, seed=0):
     return torch.randn(rows, columns, generator=seeded(seed))
+
+
+def test_where_bf16_is_slow_the_polynomial_is_taken_in_float32(monkeypatch):
+    """Of each singular value: a s + b s^3 + c s^5, five times, in float64."""
+    monkeypatch.setattr(muon, "has_fast_bf16", lambda device: False)
+    given = matrix(6, 10)
+    u, s, v = torch.linalg.svd(given.double(), full_matrices=False)
+    s, (a, b, c) = s / (s.norm() + 1e-7), muon.COEFFICIENTS
+    for _ in range(5):
+        s = a * s + b * s**3 + c * s**5
+    assert (orthogonalised(given) - u @ torch.diag(s) @ v).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("shape", [(12, 12), (6, 40), (40, 6)])

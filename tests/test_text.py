@@ -78,6 +78,8 @@ def test_every_caption_of_toytown_is_known_and_fits():
 
 def test_refused_texts(encoder):
     assert len(words(encoder, "a " * 11)) == 11
+    with pytest.raises(ValueError, match=r"^.{,70}\.\.\.\]\" has 601 tokens: at most 12 fit"):
+        encoder.tokenize(["red " * 600])
     with pytest.raises(ValueError, match="has 13 tokens: at most 12 fit"):
         encoder.tokenize(["a car", "a " * 12])
     with pytest.raises(ValueError, match="the quote does not end"):

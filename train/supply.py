@@ -110,7 +110,8 @@ def as_floats(tensor):
 class Ahead:
     """Batches that worker processes make ahead of their steps, on the CPU, so that no GPU waits for them.
 
-    make: (CPU generator, Now) -> as for Supply.  pinned: in memory that a GPU can fetch from by itself?
+    make: (CPU generator, Now) -> as for Supply.  config: a SupplyConfig; after its last distinct batch the
+    workers end.  pinned: in memory that a GPU can fetch from by itself?
     Raises ValueError for workers where it is not safe to fork.
     """
 

@@ -25,7 +25,7 @@ MIX = ("season", "time", "style") + ("remove", "relational", "add", "move", "tex
     "recolour", "replace", "resize") * 3
 FUSION = ("combine",)
 PART = 64                                                       # edits drawn at once, where a batch has fewer
-RIVALS = 8
+RIVALS = 8                                                      # edits among which a rival is looked for
 
 
 class Group(NamedTuple):

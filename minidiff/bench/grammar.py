@@ -22,7 +22,6 @@ from minidiff.bench.judging import NULL_EDITORS, TARGETED, TESTED, first_of_each
 from minidiff.control.context import SCALE, context_walk
 from minidiff.encoders.vae import codec_floor
 from minidiff.process.sample import normal_like
-from minidiff.toytown.changes import carry_out, possible
 from minidiff.toytown.glyphs import LATIN
 from minidiff.toytown.paint import paint
 from minidiff.toytown.requests import CLASSES
@@ -124,13 +123,10 @@ def told_apart(outputs, edits):
 
 
 def with_the_other(edits):
-    """(n, 3, H, W): the edits, but from the rival's picture, as Edits.rivals says; nan where not possible."""
-    others, possible_with, done = edits.reference_scenes[edits.rivals], [], []
-    for i, request in enumerate(edits.requests):
-        possible_with.append(possible(request, edits.scenes[i], others[i]))
-        done.append(carry_out(request, edits.scenes[i], others[i], None))
+    """(n, 3, H, W): the edits, but from the rival's picture; nan where Edits.taking_from says it won't do."""
+    done, would_do = zip(*(edits.taking_from(i, rival) for i, rival in enumerate(edits.rivals.split(1))))
     pictures = paint(Scenes.cat(done), edits.size)
-    return pictures.masked_fill(~torch.cat(possible_with).view(-1, 1, 1, 1), torch.nan)
+    return pictures.masked_fill(~torch.cat(would_do).view(-1, 1, 1, 1), torch.nan)
 
 
 def judged_in_latents(outputs, edits, model):

@@ -98,18 +98,20 @@ class Edits:
             raise ValueError(f"{found}: at least 2 expected, all with one")
         rows = torch.arange(len(self))
         before = [rows.roll(-i)[1:].flip(0) for i in rows.tolist()]                # i - 1, i - 2, ..., i + 1
-        return torch.stack([order[self.would_do(i, order).int().argmax().item()]
+        return torch.stack([order[self.taking_from(i, order)[1].int().argmax().item()]
                             for i, order in enumerate(before)])
 
-    def would_do(self, i: int, others: Tensor) -> Tensor:
-        """bool, as many as others, which are numbers of edits: could edit i take from image 2 of another one,
-        and be another edit then?
+    def taking_from(self, i: int, others: Tensor) -> tuple[Scenes, Tensor]:
+        """Edit i, but by image 2 of other edits: its target scenes, and where it would do as well.
+
+        others: their numbers, (m,).  Returns m scenes, and bool (m,): the request makes sense with that
+        image, and has another result.
         """
         request, source = self.requests[i], self.scenes[[i] * len(others)]
         references, target = self.reference_scenes[others], self.target_scenes[i].columns()
-        taken = carry_out(request, source, references, None).columns()
-        new = torch.stack([differs(column, target[name]) for name, column in taken.items()]).any(0)
-        return possible(request, source, references) & new
+        taken = carry_out(request, source, references, None)
+        new = torch.stack([differs(column, target[name]) for name, column in taken.columns().items()]).any(0)
+        return taken, possible(request, source, references) & new
 
     def among_three(self, third: Tensor) -> tuple[tuple[str, ...], Tensor, Tensor]:
         """The same edits beside one picture more, the reference of a rival: (instructions, image 2, image 3).
