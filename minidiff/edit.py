@@ -131,7 +131,7 @@ class Rehearsal:
         """The mask, as it is."""
         return edit_mask
 
-    def times(self, steps, z):
+    def times(self, steps, z, shift=None):
         """As many levels as ever."""
         return self.process.times(steps)
 

@@ -66,9 +66,13 @@ class LatentModel(ReadsPrompts):
         """What the codec alone makes of pictures, as VAE.round_trip: (B, 3, H, W) -> the same shape."""
         return self.vae.round_trip(x0)
 
-    def times(self, steps, z):
-        """steps + 1 levels for latents such as z, (B, C, h, w): shifted, as their number of tokens asks."""
-        return self.process.times(steps, shift_for(z.shape[2] * z.shape[3] // self.dit.config.patch**2))
+    def times(self, steps, z, shift=None):
+        """steps + 1 levels for latents such as z, (B, C, h, w), moved towards the noise by `shift`.
+
+        None: as far as FLUX.1 moves them for that number of tokens, by shift_for.
+        """
+        tokens = z.shape[2] * z.shape[3] // self.dit.config.patch**2
+        return self.process.times(steps, shift_for(tokens) if shift is None else shift)
 
     def denoiser(self, prompts, scale=1.0, contexts=(), size=None, guide=cfg):
         """denoise(z_t, t) -> v, with a prompt and context pictures for each z_t bound to it, prepared once.

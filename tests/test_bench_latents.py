@@ -165,21 +165,27 @@ def test_rows_of_steps_count_every_call(model):
     """Two branches: prepared once, then Euler 1, 2, Heun 2 + 1."""
     found = steps.rows(model, **steps.QUICK)
     assert [(row["steps"], row["network calls"]) for row in found] == [
-        ("1 of Euler", 4), ("2 of Euler", 6), ("2 of Heun", 8)]
+        ("1 of Euler", 4), ("2 of Euler", 6), ("2 of Heun", 8), ("2 of Euler, FLUX.1's levels", 6)]
     assert all(row["n"] == 12 and row["seconds"] > 0 for row in found)
-    assert list(steps.chief(found)["town-context"]) == ["1 of Euler", "2 of Euler", "2 of Heun"]
+    assert list(steps.chief(found)["town-context"]) == [row["steps"] for row in found]
 
 
 def test_heuns_walk_by_hand(model):
     z, words = normal_like(torch.empty(1, 8, 8, 8), seeded(3)), ["make the car blue"]
     noise = normal_like(z, seeded(4))
     (_, last) = steps.heun_walk(model, words, [z], noise, seeded(0), 2, 1.5)
-    times = model.times(2, noise)
+    times = model.times(2, noise, 10)
     denoise = model.denoiser(words, 1.5, [z], (8, 8), steps.GUIDES["norm"])
     v = denoise(noise, times[0])
     v_next = denoise(noise + (times[1] - times[0]) * v, times[1])
     x = noise + (times[1] - times[0]) * (v + v_next) / 2
     assert (last.x - (x - times[1] * denoise(x, times[1]))).abs().max() < 1e-4
+
+
+def test_the_usual_walk_has_flux_levels(model):
+    z, noise = (normal_like(torch.empty(1, 8, 8, 8), seeded(seed)) for seed in (3, 4))
+    walk = steps.usual_walk(model, ["make the car blue"], [z], noise, seeded(0), 3, 1.5)
+    assert [state.t for state in walk] == model.times(3, noise)[1:]
 
 
 # Chains

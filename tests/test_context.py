@@ -11,6 +11,7 @@ from minidiff.control.context import GUIDES, context_edit, context_generate, con
 from minidiff.editor import Editor, options_of
 from minidiff.images import ImageError, to_pil, to_tensor, to_uint8, to_x0
 from minidiff.latent import LatentModel
+from minidiff.process.flow import Flow, shift_for
 from minidiff.process.sample import sample
 from minidiff.toytown import paint, scenes
 
@@ -45,7 +46,7 @@ def test_an_edit_is_sampling_by_euler_from_pure_noise(model, street, guidance):
     denoise = model.denoiser([INSTRUCTION], 2.0, contexts, guide=GUIDES[guidance])
     generator = seeded()
     z = start = torch.randn(1, 8, 8, 8, generator=generator)
-    times = model.times(5, z)
+    times = [10 * u / (10 * u + 1 - u) for u in (1, 0.8, 0.6, 0.4, 0.2, 0)]        # by hand: shifted by 10
     walk = sample(model.process, denoise, start, times, generator, model.process.euler_step)
     for state, same, t, t_next in zip(found, walk, times, times[1:], strict=False):
         z = z + (t_next - t) * denoise(z, t)
@@ -59,6 +60,20 @@ def test_generation_is_the_same_walk_without_pictures(model):
     noise = torch.randn(2, 8, 8, 8, generator=seeded())
     walk = context_walk(model, ["a red house"] * 2, (), noise, seeded(), 3, 3.0)
     assert torch.equal(found[-1].x, list(walk)[-1].x) and len(found) == 3
+
+
+def test_levels_are_near_the_noise_in_edits_as_flux_has_them_in_drawings_or_as_asked(model, street):
+    def levels(contexts, **options):
+        noise = torch.randn(1, 8, 8, 8, generator=seeded())
+        walk = context_walk(model, [INSTRUCTION], contexts, noise, seeded(), 3, **options)
+        return [1, *(state.t for state in walk)]
+
+    z = model.latents(street[:1])
+    for contexts, options, shift in (([z], {}, 10), ((), {}, shift_for(16)), ([z], {"shift": 2}, 2),
+                                     ((), {"shift": 3}, 3)):
+        assert levels(contexts, **options) == Flow().times(3, shift)
+    with pytest.raises(ValueError, match="shift = 0: above 0 expected"):
+        levels([z], shift=0)
 
 
 def test_contexts_are_clean_at_every_step(model, street, monkeypatch):

@@ -13,7 +13,7 @@ from minidiff.encoders.text import TextConfig, TextEncoder
 from minidiff.encoders.vae import VAE, cells_of
 from minidiff.latent import LatentModel
 from minidiff.measure import Interval, psnr
-from minidiff.process.flow import Flow
+from minidiff.process.flow import Flow, shift_for, shifted
 from minidiff.toytown import edits, load_split
 from train import ablations, flow
 from train import pool as pool_file
@@ -137,10 +137,13 @@ def test_all_variants_see_the_same_edits_and_noise(quick, vae):
         config = change(quick)
         make_batch = ablations.batches(config, vae, pool, flow.begin(config, vae), "cpu")
         (made[name],) = make_batch(generator_of(0, 5, 0), NOW)
-    for name, (z_t, level, tokens, _, _, (source,)) in made.items():
-        assert torch.equal(level, made[BASE][1]) and torch.equal(source, made[BASE][5][0])
-        assert torch.equal(z_t[2:], made[BASE][0][2:])
-        assert torch.equal(z_t[:2], made[BASE][0][:2]) == (name != "no reconstruction")
+    for name, (z_t, level, tokens, v, _, (source,)) in made.items():
+        assert torch.equal(source, made[BASE][5][0])
+        same = slice(2 if name == "no reconstruction" else 0, None)
+        assert torch.equal(v[same], made[BASE][3][same])
+        moved = 10 / shift_for(16) if "times" in name else 1.0
+        assert (level - shifted(made[BASE][1], moved)).abs().max() < 1e-6
+        assert torch.equal(z_t[same], made[BASE][0][same]) == (moved == 1)
 
 
 def test_variants_are_what_they_say(quick, vae):
@@ -184,7 +187,7 @@ def test_rows_compare_trainings_of_one_number_picture_by_picture(quick):
             figures[name, number] = measures, {"parameters": 7, "seconds": 10.0 * (number + 1),
                                                 "config": {"steps": 2 + number}}
     found = {(row["editor"], row["measure"]): row for row in ablations.rows(figures, quick)}
-    assert len(found) == 5 * 4 and "over base" not in found[BASE, "success"]
+    assert len(found) == 7 * 4 and "over base" not in found[BASE, "success"]
     row = found["no reconstruction", "kept (dB)"]
     assert row["value"].value == (2 + 5 + 4 + 6) / 4 and (row["least"], row["most"]) == (3.5, 5.0)
     assert row["over base"].value == (1 + 2 + 2 + 1) / 4
@@ -226,11 +229,11 @@ def test_interrupted_and_called_again_it_trains_only_what_is_missing(quick, monk
     table = ablations.main(quick)
     names = [folder.rsplit("/", 1)[1] for folder in asked]
     slugs = ["base", "source-as-channels", "source-as-channels-for-as-long", "no-reconstruction",
-             "single-blocks-only"]
+             "single-blocks-only", "times-near-the-noise", "times-near-the-noise-at-first"]
     first, second = ([f"{slug}-{number}" for slug in slugs] for number in (0, 1))
     assert names == first[:4] + first[3:] + second              # the fourth is taken up again
     path = f"{quick.folder}/ablations.json"
-    assert Table.load(path) == table and len(table.rows) == 20
+    assert Table.load(path) == table and len(table.rows) == 28
     assert "no reconstruction" in capsys.readouterr().out
     assert table.command.startswith("python -m train.ablations --folder")
     figures, about = load_state(f"{quick.folder}/base-1/figures.safetensors")
@@ -238,5 +241,5 @@ def test_interrupted_and_called_again_it_trains_only_what_is_missing(quick, monk
     with pytest.raises(CheckpointError, match="base-0/figures.safetensors: of another run: walk is 1"):
         ablations.main(replace(quick, walk=2))
     asked.clear()
-    assert len(ablations.main(replace(quick, trainings=3)).rows) == 20          # more, later
-    assert [folder[-1] for folder in asked] == ["2"] * 5
+    assert len(ablations.main(replace(quick, trainings=3)).rows) == 28          # more, later
+    assert [folder[-1] for folder in asked] == ["2"] * 7

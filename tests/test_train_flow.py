@@ -166,14 +166,14 @@ def test_a_batch_is_on_the_line_from_latents_to_noise_and_its_contexts_are_clean
     network, make_batch = begun(monkeypatch, quick)
     batch = make_batch(generator_of(0, 5, 0), NOW)
     groups = each(as_floats, each(as_bytes, ahead_of(quick, NOW)))
-    times = logit_normal_times(8, shift_for(16), generator := generator_of(0, 5, 0))
+    generator = generator_of(0, 5, 0)
+    times = [logit_normal_times(len(group.words), quick.shift if group.contexts else shift_for(16), generator)
+             for group in groups]
     noises = on_device(generator, "cpu")
-    start = 0
-    for made, group in zip(batch, groups, strict=True):
+    for made, group, t in zip(batch, groups, times, strict=True):
         z_t, level, tokens, v, weight, contexts = made
         z0, n = vae.latents(group.target).half().float(), len(group.words)
         noise = torch.randn(z0.shape, generator=noises)
-        t = times[start : (start := start + n)]
         a = t.float().view(n, 1, 1, 1)
         assert torch.equal(level, t.float()) and level.dtype == torch.float32
         assert (z_t - ((1 - a) * z0 + a * noise)).abs().max() < 1e-5 and (v - (noise - z0)).abs().max() < 1e-5
@@ -183,8 +183,24 @@ def test_a_batch_is_on_the_line_from_latents_to_noise_and_its_contexts_are_clean
         assert torch.equal(weight, 1 + 4.0 * cells_of(group.region, 4)) and z_t.shape[2:] == (8, 8)
         assert not any(tensor.requires_grad for tensor in (z_t, v, *contexts))
     late = make_batch(generator_of(0, 5, 0), Now(5, 0, 0.0))
-    assert all((made[4] == 1).all() and torch.equal(made[0], then[0]) for made, then in zip(late, batch))
+    for made, then, group in zip(late, batch, groups, strict=True):
+        back = shift_for(16) / quick.shift if group.contexts else 1.0
+        assert (made[4] == 1).all() and (made[1] - shifted(then[1], back)).abs().max() < 1e-6
     assert not torch.equal(make_batch(generator_of(0, 6, 0), Now(6, 0, 1.0))[0][0], batch[0][0])
+
+
+def test_the_times_of_edits_come_down_from_the_noise_with_the_learning_rate_and_those_of_captions_stay(quick):
+    config, z0 = replace(quick, shift=16.0, last_shift=4.0), torch.zeros(1, 16, 8, 12)
+    assert [flow.time_shift(config, z0, [z0], falling) for falling in (1, 0.5, 0)] == [16, 8, 4]
+    assert all(flow.time_shift(config, z0, [], falling) == shift_for(24) for falling in (1, 0.5, 0))
+    usual = replace(config, shift=0.0, last_shift=0.0)
+    assert all(flow.time_shift(usual, z0, [z0], falling) == shift_for(24) for falling in (1, 0.5, 0))
+
+
+@pytest.mark.parametrize("name", ["shift", "last_shift"])
+def test_a_shift_below_0_is_refused(quick, name):
+    with pytest.raises(ValueError, match=f"{name} = -1.*at least 0 expected"):
+        replace(quick, **{name: -1})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers fork")

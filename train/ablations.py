@@ -3,8 +3,8 @@
     python -m train.ablations --preset cpu --folder runs/ablations --export
     python -m train.ablations --preset gpu --folder runs/ablations --export
 
-Fifteen trainings, one after the other, 35 minutes of one core: five editors, three random starts each. The
-same command again resumes: what is finished stays finished. The folder gets pool.safetensors, the edits that
+21 trainings, one after the other, 50 minutes of one core: seven editors, three random starts each. The same
+command again resumes: what is finished stays finished. The folder gets pool.safetensors, the edits that
 all learn from, and for each training a folder with its checkpoints and figures.safetensors. With the last of
 them comes the table. It stands above train/ and minidiff/bench, and takes from both; nothing takes from it.
 """
@@ -45,14 +45,16 @@ many pictures each, in the same order, with the same noise; each kind of editor 
 starts. "source as channels": stacked onto the noise, as in InstructPix2Pix, not beside it as tokens, which
 halves their number; "for as long": from more pictures, as many as make up for the faster steps. "no
 reconstruction": no share of the batches is told to change nothing. "single blocks only": as many blocks, so
-equal work for a picture, but text shares its weights with pictures. Figures are those of edits of the val
-split, without guidance: "success" and "strict" as in `minidiff bench --only grammar`; "kept (dB)", the mean
-of local edits; "nothing (dB)", how near an editor stays that is told to change nothing. Values are means over
+equal work for a picture, but text shares its weights with pictures. "times near the noise": in training they
+are shifted by 10, where the base has FLUX.1's shift, 1.6 for 64 tokens; "at first": by 10 until the learning
+rate falls, and with it to 1.6; all draw in the same steps. Figures are those of edits of the val split,
+without guidance: "success" and "strict" as in `minidiff bench --only grammar`; "kept (dB)", the mean of local
+edits; "nothing (dB)", how near an editor stays that is told to change nothing. Values are means over
 trainings; "least" and "most" the single ones. "over base": the difference to the base, picture by picture;
 "by trainings": the same, with the interval that the trainings alone give, each beside the base's of its
 number, by Student's t. A difference is shown if both intervals leave out 0: neither other pictures nor
-another random start is likely to undo it. "seconds" are those of one training on this machine. ± is half of
-a 95 % interval, over pictures unless it says by trainings.
+another random start is likely to undo it. "seconds" are those of one training on this machine. ± is half of a
+95 % interval, over pictures unless it says by trainings.
 """
 LONGER = 5 / 3                                                  # steps: .173 s, as channels .104, on one core
 MEASURES = {"success": "success", "strict": "strict", "kept (dB)": "kept", "nothing (dB)": "nothing"}
@@ -63,10 +65,10 @@ class Config(LoopConfig):
     """What the base learns, how often, and from what.
 
     size: of the pictures.  vae: weights of the VAE.  patch, dim, double, single: of the transformer, as for
-    train.flow.  reconstruction: share of a batch that is told to change nothing.  emphasis, drop: as for
-    train.flow.  pool: how many edits there are to learn from.  trainings: of each editor, 2 to 5; more may be
-    asked for later.  edits: of the val split, that judge; walk: the steps in which they are drawn.  export:
-    write the table to data/results, not to the folder.
+    train.flow.  reconstruction: share of a batch that is told to change nothing.  shift, last_shift,
+    emphasis, drop: as for train.flow.  pool: how many edits there are to learn from.  trainings: of each
+    editor, 2 to 5; more may be asked for later.  edits: of the val split, that judge; walk: the steps in
+    which they are drawn.  export: write the table to data/results, not to the folder.
     """
 
     size: int = 64
@@ -76,6 +78,8 @@ class Config(LoopConfig):
     double: int = 1
     single: int = 3
     reconstruction: float = 0.125
+    shift: float = 0.0
+    last_shift: float = 0.0
     emphasis: float = 5.0
     drop: float = 0.1
     pool: int = 16384
@@ -149,6 +153,8 @@ VARIANTS = {
     "no reconstruction": Variant(change=lambda config: replace(config, reconstruction=0.0)),
     "single blocks only": Variant(
         change=lambda config: replace(config, double=0, single=config.double + config.single)),
+    "times near the noise": Variant(change=lambda config: replace(config, shift=10.0, last_shift=10.0)),
+    "times near the noise at first": Variant(change=lambda config: replace(config, shift=10.0)),
 }
 
 
@@ -208,7 +214,7 @@ def figures_of(name, number, config, vae, pool, device):
 
 def batches(config, vae, pool, network, device):
     """make_batch, as the loop needs it: edits of the pool, the first few of which change nothing instead."""
-    process, shift = Flow(), time_shift(config, vae)
+    process = Flow()
     unchanged = round(config.reconstruction * config.batch)
 
     def make_batch(generator, now):
@@ -218,7 +224,7 @@ def batches(config, vae, pool, network, device):
         source, z0 = (latents[index].float().to(device) for latents in (pool.source, pool.target))
         cells = pool.cells[index].to(device)
         z0[:unchanged], cells[:unchanged] = source[:unchanged], False
-        t = logit_normal_times(config.batch, shift, generator)
+        t = logit_normal_times(config.batch, time_shift(config, z0, [source], now.falling), generator)
         noise = torch.randn(z0.shape, device=device, generator=on_device(generator, device))
         emphasis = 1 + (config.emphasis - 1) * now.falling
         weight = emphasised(torch.ones(config.batch, device=device), cells, emphasis)

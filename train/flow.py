@@ -55,6 +55,8 @@ class Config(SupplyConfig):
     latents of the same VAE; "" = random ones.  patch, dim: of the transformer; double, single: how many
     blocks of each kind.  generation, reconstruction, writing, fusion, choice: shares of a batch, the rest is
     editing; see train/tasks.py.
+    shift: how far the times of edits move towards the noise, until the learning rate falls, and with it, to
+    last_shift; 0 = as far as FLUX.1's; see `time_shift`.
     emphasis: how much more a cell counts that truly changes, until the learning rate falls, and with it, to
     1.  drop: share of captions and instructions that are not said.  export: write
     data/weights/NAME.safetensors at the end.
@@ -73,9 +75,16 @@ class Config(SupplyConfig):
     writing: float = 0.1
     fusion: float = 0.1
     choice: float = 0.05
+    shift: float = 20.0
+    last_shift: float = 0.0
     emphasis: float = 5.0
     drop: float = 0.1
     export: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if min(self.shift, self.last_shift) < 0:
+            raise ValueError(f"shift = {self.shift}, last_shift = {self.last_shift}: at least 0 expected")
 
 
 PRESETS = {
@@ -92,7 +101,7 @@ def main(config):
     process, vae = Flow(), VAE.load(config.vae, device)
     tasks = Tasks(config, paints_on(config, device))
     _, latents_of = load_weights(config.vae)                    # now: its name may mean others at the end
-    network, shift = begin(config, vae), time_shift(config, vae)
+    network = begin(config, vae)
     begin_from(config, lambda name: begin_with(network, name, latents_of["sha256"]))
 
     def worded(generator, now):
@@ -102,9 +111,10 @@ def main(config):
     supply = Supply(worded, config, device, partial(as_latents, vae))
 
     def make_batch(generator, now):
-        times = logit_normal_times(config.batch, shift, generator)
-        emphasis = 1 + (config.emphasis - 1) * now.falling
-        return noised_groups(process, supply(now), times, on_device(generator, device), emphasis)
+        groups, emphasis = supply(now), 1 + (config.emphasis - 1) * now.falling
+        times = [logit_normal_times(len(z0), time_shift(config, z0, contexts, now.falling), generator)
+                 for _, z0, contexts, _ in groups]
+        return noised_groups(process, groups, times, on_device(generator, device), emphasis)
 
     def look(ema, step):
         model = LatentModel(process, ema.dit, ema.text, vae, device, "town", config.size)
@@ -140,9 +150,19 @@ def begin_with(network, name, vae_sha256):
     return entry
 
 
-def time_shift(config, vae):
-    """How far the times of training move towards the noise, for pictures of config.size."""
-    return shift_for((config.size // vae.config.factor // config.patch) ** 2)
+def time_shift(config, z0, contexts, falling):
+    """How far the times of a group of examples move towards the noise, as in Flow.times.
+
+    Departure: what becomes of an edit is settled by its words and its source, so all of it has to be found
+    where nothing but noise is seen. Edits are shown there first, and most. A caption leaves much open: its
+    times are those of FLUX.1, by shift_for.
+    z0: (n, C, h, w).  contexts: as many pictures as the group looks at.  falling: as in train.loop.Now.
+    """
+    usual = shift_for(z0.shape[2] * z0.shape[3] // config.patch**2)
+    if not contexts:
+        return usual
+    first, last = config.shift or usual, config.last_shift or usual
+    return last * (first / last) ** falling
 
 
 def as_latents(vae, groups):
@@ -160,10 +180,11 @@ def as_latents(vae, groups):
 def noised_groups(process, groups, times, noise_of, emphasis):
     """Groups as `as_latents` has them, each as `noised`.
 
-    times: (B,), of all.  noise_of: the generator of the noise.  emphasis: the weight of a changing cell.
+    times: a list, (n,) for each.  noise_of: the generator of the noise.  emphasis: the weight of a changing
+    cell.
     """
-    batch, parts = [], times.split([len(tokens) for tokens, *_ in groups])
-    for (tokens, z0, contexts, changing), t in zip(groups, parts, strict=True):
+    batch = []
+    for (tokens, z0, contexts, changing), t in zip(groups, times, strict=True):
         z0, ones = z0.float(), torch.ones(len(z0), device=z0.device)
         noise = torch.randn(z0.shape, device=z0.device, generator=noise_of)
         weight = emphasised(ones, changing, emphasis)

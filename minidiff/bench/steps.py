@@ -1,10 +1,11 @@
 """How many steps does an edit need? The unified editor, by Euler's steps and by Heun's
 
 The same edits of the frozen test split, every kind of the grammar equally often, from the same noise. The
-columns are those of `grammar`. Heun's step asks the network twice, but for the last one, and follows the mean
-of both velocities. Calls are those of one edit, with both branches of the guidance and what is prepared once
-for all steps; seconds those of one edit alone on this machine, not of many in a batch. ± is half of a 95 %
-interval.
+columns are those of `grammar`. The levels are moved towards the noise by 10; "FLUX.1's levels": by 1.6, as
+FLUX.1 moves them for so few tokens. Heun's step asks the network twice, but for the last one, and follows the
+mean of both velocities. Calls are those of one edit, with both branches of the guidance and what is prepared
+once for all steps; seconds those of one edit alone on this machine, not of many in a batch. ± is half of a 95
+% interval.
 """
 
 from functools import partial
@@ -16,19 +17,21 @@ from minidiff.bench.common import seeded
 from minidiff.bench.edits import edited, row
 from minidiff.bench.grammar import KINDS, WITH_FLOOR, by_context, judged_in_latents
 from minidiff.bench.judging import held_out_edits
-from minidiff.control.context import GUIDES, context_walk
+from minidiff.control.context import GUIDES, SHIFT, context_walk
+from minidiff.process.flow import shift_for
 from minidiff.process.sample import heun, sample
 
 WEIGHTS = "town-context"
-QUICK = dict(each=1, euler=(1, 2), heun_steps=(2,), alone=1)
+QUICK = dict(each=1, euler=(1, 2), heun_steps=(2,), usual=(2,), alone=1)
 
 
-def rows(model, each=12, euler=(4, 8, 20, 50), heun_steps=(10,), alone=3, seed=0):
+def rows(model, each=12, euler=(4, 8, 20, 50), heun_steps=(10,), usual=(20,), alone=3, seed=0):
     """One row for each number of steps.  each: edits of a kind; alone: how many are timed, one at a time."""
     edits = held_out_edits(each, model.size, KINDS)
     everything = torch.ones(len(edits), dtype=torch.bool)
     walks = [("Euler", context_walk, count) for count in euler]
     walks += [("Heun", heun_walk, count) for count in heun_steps]
+    walks += [("Euler, FLUX.1's levels", usual_walk, count) for count in usual]
     found = []
     for name, walk, count in tqdm(walks, "steps", leave=False, disable=None):
         edit = partial(by_context, steps=count, walk=walk)
@@ -50,4 +53,10 @@ def heun_walk(model, prompts, contexts, noise, generator, steps, scale):
     """As context_walk, by Heun's steps."""
     denoise = model.denoiser(prompts, scale, contexts, noise.shape[2:], GUIDES["norm"])
     step = heun(model.process, denoise)
-    return sample(model.process, denoise, noise, model.times(steps, noise), generator, step)
+    return sample(model.process, denoise, noise, model.times(steps, noise, SHIFT), generator, step)
+
+
+def usual_walk(model, prompts, contexts, noise, generator, steps, scale):
+    """As context_walk, in FLUX.1's levels."""
+    shift = shift_for(noise.shape[2] * noise.shape[3] // model.dit.config.patch**2)
+    return context_walk(model, prompts, contexts, noise, generator, steps, scale, shift=shift)

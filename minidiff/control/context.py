@@ -13,22 +13,27 @@ from minidiff.process.sample import normal_like, sample
 
 GUIDES = {"plain": cfg, "norm": norm_preserving}
 SCALE = 1.5                                                     # of guidance, in edits
+SHIFT = 10.0                                                    # of the levels, in edits
 
 
-def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0, guidance="norm"):
+def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0, guidance="norm",
+                 shift=None):
     """Walk from noise down to latents, yielding every State: `sample`, by Euler's steps.
 
     model: a LatentModel.  prompts: B strings or None, as LatentModel.denoiser has them.  contexts: up to 3
     latents, each (B, C, h, w), of any sizes.  noise: (B, C, h, w), its size is that of the result.
-    steps: levels to go down, more of them near the noise for larger pictures.  scale: guidance, 1 = off;
-    guidance: "plain" or "norm", which keeps lengths. Raises ValueError for another, and for what does not
-    fit.
+    steps: levels to go down.  scale: guidance, 1 = off; guidance: "plain" or "norm", which keeps lengths.
+    shift: how far levels move towards the noise, as in Flow.times. None: without contexts as far as FLUX.1
+    moves them for so many tokens. Departure: with contexts by SHIFT, further, since words and pictures settle
+    what becomes of an edit, and what is left for low levels is to keep it.
+    Raises ValueError for another guidance, a shift of 0 or less, and for what does not fit.
     """
     if guidance not in GUIDES:
         raise ValueError(f'guidance = "{guidance}": one of {", ".join(GUIDES)} expected')
     denoise = model.denoiser(prompts, scale, contexts, noise.shape[2:], GUIDES[guidance])
-    return sample(model.process, denoise, noise, model.times(steps, noise), generator,
-                  model.process.euler_step)
+    shift = SHIFT if contexts and shift is None else shift
+    times = model.times(steps, noise, shift)
+    return sample(model.process, denoise, noise, times, generator, model.process.euler_step)
 
 
 @register("edit", "context", weights="town-context", kind="latent denoiser")
