@@ -1,6 +1,6 @@
 """Train the unified model: one transformer in latents that draws, edits, and takes from other pictures.
 
-    python -m train.flow --preset cpu --folder runs/town-context --export
+    torchrun --nproc-per-node 2 -m train.flow --preset cpu --folder runs/town-context --export
     python -m train.flow --preset gpu --folder runs/town-context --export
 
 Flow matching, in the latents of a frozen VAE, town-vae, on the six tasks of train/tasks.py. The same command
@@ -70,11 +70,11 @@ class Config(SupplyConfig):
     dim: int = 192
     double: int = 1
     single: int = 5
-    generation: float = 0.2
-    reconstruction: float = 0.05
-    writing: float = 0.1
-    fusion: float = 0.1
-    choice: float = 0.05
+    generation: float = 0.16
+    reconstruction: float = 0.04
+    writing: float = 0.15
+    fusion: float = 0.12
+    choice: float = 0.06
     shift: float = 20.0
     last_shift: float = 0.0
     emphasis: float = 5.0
@@ -88,8 +88,7 @@ class Config(SupplyConfig):
 
 
 PRESETS = {
-    "cpu": dict(minutes=90, batch=32, dim=128, double=1, single=5, learning_rate=4e-3, decay=0.4,
-                muon="blocks", distinct=2000),
+    "cpu": dict(minutes=100, batch=32, dim=160, learning_rate=4e-3, decay=0.6, muon="blocks", distinct=2000),
     "gpu": dict(minutes=9, batch=1024, learning_rate=3e-3, decay=0.5, muon="blocks", distinct=600,
                 every=12, workers=14, compile=True, sample_minutes=4),
 }
