@@ -174,7 +174,7 @@ def test_heuns_walk_by_hand(model):
     z, words = normal_like(torch.empty(1, 8, 8, 8), seeded(3)), ["make the car blue"]
     noise = normal_like(z, seeded(4))
     (_, last) = steps.heun_walk(model, words, [z], noise, seeded(0), 2, 1.5)
-    times = model.times(2, noise, 10)
+    times = model.times(2, noise, 1.0)
     denoise = model.denoiser(words, 1.5, [z], (8, 8), steps.GUIDES["norm"])
     v = denoise(noise, times[0])
     v_next = denoise(noise + (times[1] - times[0]) * v, times[1])

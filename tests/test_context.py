@@ -7,7 +7,13 @@ from PIL import Image
 
 from minidiff.cli import main
 from minidiff.control import controls
-from minidiff.control.context import GUIDES, context_edit, context_generate, context_walk
+from minidiff.control.context import (
+    GUIDES,
+    context_edit,
+    context_generate,
+    context_walk,
+    shift_for_edits,
+)
 from minidiff.editor import Editor, options_of
 from minidiff.images import ImageError, to_pil, to_tensor, to_uint8, to_x0
 from minidiff.latent import LatentModel
@@ -46,7 +52,7 @@ def test_an_edit_is_sampling_by_euler_from_pure_noise(model, street, guidance):
     denoise = model.denoiser([INSTRUCTION], 2.0, contexts, guide=GUIDES[guidance])
     generator = seeded()
     z = start = torch.randn(1, 8, 8, 8, generator=generator)
-    times = [10 * u / (10 * u + 1 - u) for u in (1, 0.8, 0.6, 0.4, 0.2, 0)]        # by hand: shifted by 10
+    times = [2.5 * u / (2.5 * u + 1 - u) for u in (1, 0.8, 0.6, 0.4, 0.2, 0)]      # by hand: shifted by 5 / 2
     walk = sample(model.process, denoise, start, times, generator, model.process.euler_step)
     for state, same, t, t_next in zip(found, walk, times, times[1:], strict=False):
         z = z + (t_next - t) * denoise(z, t)
@@ -69,11 +75,13 @@ def test_levels_are_near_the_noise_in_edits_as_flux_has_them_in_drawings_or_as_a
         return [1, *(state.t for state in walk)]
 
     z = model.latents(street[:1])
-    for contexts, options, shift in (([z], {}, 10), ((), {}, shift_for(16)), ([z], {"shift": 2}, 2),
+    for contexts, options, shift in (([z], {}, 1.5), ((), {}, shift_for(16)), ([z], {"shift": 2}, 2),
                                      ((), {"shift": 3}, 3)):
         assert levels(contexts, **options) == Flow().times(3, shift)
     with pytest.raises(ValueError, match="shift = 0: above 0 expected"):
         levels([z], shift=0)
+    for steps in (4, 20, 50):
+        assert Flow().times(steps, shift_for_edits(steps))[-2] == pytest.approx(1 / (3 - 2 / steps))
 
 
 def test_contexts_are_clean_at_every_step(model, street, monkeypatch):

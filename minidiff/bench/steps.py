@@ -1,11 +1,11 @@
 """How many steps does an edit need? The unified editor, by Euler's steps and by Heun's
 
 The same edits of the frozen test split, every kind of the grammar equally often, from the same noise. The
-columns are those of `grammar`. The levels are moved towards the noise by 10; "FLUX.1's levels": by 1.6, as
-FLUX.1 moves them for so few tokens. Heun's step asks the network twice, but for the last one, and follows the
-mean of both velocities. Calls are those of one edit, with both branches of the guidance and what is prepared
-once for all steps; seconds those of one edit alone on this machine, not of many in a batch. ± is half of a 95
-% interval.
+columns are those of `grammar`. The levels are moved towards the noise by half the number of steps; "FLUX.1's
+levels": by 1.6, as FLUX.1 moves them for so few tokens. Heun's step asks the network twice, but for the last
+one, and follows the mean of both velocities. Calls are those of one edit, with both branches of the guidance
+and what is prepared once for all steps; seconds those of one edit alone on this machine, not of many in a
+batch. ± is half of a 95 % interval.
 """
 
 from functools import partial
@@ -17,7 +17,7 @@ from minidiff.bench.common import seeded
 from minidiff.bench.edits import edited, row
 from minidiff.bench.grammar import KINDS, WITH_FLOOR, by_context, judged_in_latents
 from minidiff.bench.judging import held_out_edits
-from minidiff.control.context import GUIDES, SHIFT, context_walk
+from minidiff.control.context import GUIDES, context_walk, shift_for_edits
 from minidiff.process.flow import shift_for
 from minidiff.process.sample import heun, sample
 
@@ -53,7 +53,8 @@ def heun_walk(model, prompts, contexts, noise, generator, steps, scale):
     """As context_walk, by Heun's steps."""
     denoise = model.denoiser(prompts, scale, contexts, noise.shape[2:], GUIDES["norm"])
     step = heun(model.process, denoise)
-    return sample(model.process, denoise, noise, model.times(steps, noise, SHIFT), generator, step)
+    times = model.times(steps, noise, shift_for_edits(steps))
+    return sample(model.process, denoise, noise, times, generator, step)
 
 
 def usual_walk(model, prompts, contexts, noise, generator, steps, scale):

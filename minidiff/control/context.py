@@ -13,7 +13,6 @@ from minidiff.process.sample import normal_like, sample
 
 GUIDES = {"plain": cfg, "norm": norm_preserving}
 SCALE = 1.5                                                     # of guidance, in edits
-SHIFT = 10.0                                                    # of the levels, in edits
 
 
 def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0, guidance="norm",
@@ -24,16 +23,24 @@ def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0
     latents, each (B, C, h, w), of any sizes.  noise: (B, C, h, w), its size is that of the result.
     steps: levels to go down.  scale: guidance, 1 = off; guidance: "plain" or "norm", which keeps lengths.
     shift: how far levels move towards the noise, as in Flow.times. None: without contexts as far as FLUX.1
-    moves them for so many tokens. Departure: with contexts by SHIFT, further, since words and pictures settle
-    what becomes of an edit, and what is left for low levels is to keep it.
+    moves them for so many tokens. Departure: with contexts by shift_for_edits, since words and pictures
+    settle what becomes of an edit, and what is left for low levels is to keep it.
     Raises ValueError for another guidance, a shift of 0 or less, and for what does not fit.
     """
     if guidance not in GUIDES:
         raise ValueError(f'guidance = "{guidance}": one of {", ".join(GUIDES)} expected')
     denoise = model.denoiser(prompts, scale, contexts, noise.shape[2:], GUIDES[guidance])
-    shift = SHIFT if contexts and shift is None else shift
+    shift = shift_for_edits(steps) if contexts and shift is None else shift
     times = model.times(steps, noise, shift)
     return sample(model.process, denoise, noise, times, generator, model.process.euler_step)
+
+
+def shift_for_edits(steps):
+    """The shift of Flow.times that leaves one step, the last, for all levels below t = 1/3, or a little more.
+
+    steps / 2; the last step leads down from 1 / (3 - 2 / steps).
+    """
+    return steps / 2
 
 
 @register("edit", "context", weights="town-context", kind="latent denoiser")
