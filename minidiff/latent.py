@@ -69,10 +69,9 @@ class LatentModel(ReadsPrompts):
     def times(self, steps, z, shift=None):
         """steps + 1 levels for latents such as z, (B, C, h, w), moved towards the noise by `shift`.
 
-        None: as far as FLUX.1 moves them for that number of tokens, by shift_for.
+        None: by usual_shift.
         """
-        tokens = z.shape[2] * z.shape[3] // self.dit.config.patch**2
-        return self.process.times(steps, shift_for(tokens) if shift is None else shift)
+        return self.process.times(steps, usual_shift(z, self.dit.config.patch) if shift is None else shift)
 
     def denoiser(self, prompts, scale=1.0, contexts=(), size=None, guide=cfg):
         """denoise(z_t, t) -> v, with a prompt and context pictures for each z_t bound to it, prepared once.
@@ -109,3 +108,9 @@ class LatentModel(ReadsPrompts):
         Both go through the stack of blocks, whose last one is single: one network for all of its tokens.
         """
         return counted(self.dit.blocks[-1].streams[0].qkv)
+
+
+def usual_shift(z, patch):
+    """How far FLUX.1 moves levels for the tokens of latents, by shift_for.  z: (B, C, h, w); patch: cells.
+    """
+    return shift_for(z.shape[2] * z.shape[3] // patch**2)

@@ -157,6 +157,20 @@ def test_variants_are_what_they_say(quick, vae):
     assert count["single blocks only"] < count[BASE] < count["source as channels"]
     assert VARIANTS["source as channels for as long"].change(quick).steps == round(5 / 3 * 2) == 3
     assert VARIANTS["no reconstruction"].change(quick) == replace(quick, reconstruction=0.0)
+    shifts = {name: (change(quick).shift, change(quick).last_shift) for name, (_, change) in VARIANTS.items()}
+    assert shifts.pop("times near the noise") == (10, 10)
+    assert shifts.pop("times near the noise at first") == (10, 0) and set(shifts.values()) == {(0, 0)}
+
+
+def test_the_times_of_a_variant_come_down_with_the_learning_rate(quick, vae):
+    pool, found = pooled(quick, vae, "cpu"), []
+    for name in ("base", "times near the noise at first", "times near the noise"):
+        config = VARIANTS[name].change(quick)
+        make_batch = ablations.batches(config, vae, pool, flow.begin(config, vae), "cpu")
+        found.append(make_batch(generator_of(0, 5, 0), Now(5, 0, 0.0))[0][1])
+    usual, at_first, always = found
+    assert torch.equal(at_first, usual)
+    assert (always - shifted(usual, 10 / shift_for(16))).abs().max() < 1e-6
 
 
 # Figures and table

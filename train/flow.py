@@ -23,8 +23,8 @@ from minidiff.control.context import context_walk
 from minidiff.denoisers.dit import DiT, DiTConfig
 from minidiff.encoders.text import TextConfig, TextEncoder
 from minidiff.encoders.vae import VAE, cells_of
-from minidiff.latent import LatentModel
-from minidiff.process.flow import Flow, shift_for
+from minidiff.latent import LatentModel, usual_shift
+from minidiff.process.flow import Flow
 from train.config import from_command_line
 from train.data import Town, on_device
 from train.denoising import (
@@ -154,10 +154,10 @@ def time_shift(config, z0, contexts, falling):
 
     Departure: what becomes of an edit is settled by its words and its source, so all of it has to be found
     where nothing but noise is seen. Edits are shown there first, and most. A caption leaves much open: its
-    times are those of FLUX.1, by shift_for.
+    times are those of FLUX.1, by usual_shift.
     z0: (n, C, h, w).  contexts: as many pictures as the group looks at.  falling: as in train.loop.Now.
     """
-    usual = shift_for(z0.shape[2] * z0.shape[3] // config.patch**2)
+    usual = usual_shift(z0, config.patch)
     if not contexts:
         return usual
     first, last = config.shift or usual, config.last_shift or usual

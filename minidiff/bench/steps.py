@@ -18,7 +18,7 @@ from minidiff.bench.edits import edited, row
 from minidiff.bench.grammar import KINDS, WITH_FLOOR, by_context, judged_in_latents
 from minidiff.bench.judging import held_out_edits
 from minidiff.control.context import GUIDES, context_walk, shift_for_edits
-from minidiff.process.flow import shift_for
+from minidiff.latent import usual_shift
 from minidiff.process.sample import heun, sample
 
 WEIGHTS = "town-context"
@@ -59,5 +59,5 @@ def heun_walk(model, prompts, contexts, noise, generator, steps, scale):
 
 def usual_walk(model, prompts, contexts, noise, generator, steps, scale):
     """As context_walk, in FLUX.1's levels."""
-    shift = shift_for(noise.shape[2] * noise.shape[3] // model.dit.config.patch**2)
+    shift = usual_shift(noise, model.dit.config.patch)
     return context_walk(model, prompts, contexts, noise, generator, steps, scale, shift=shift)
