@@ -14,6 +14,7 @@ class LoopConfig:
     process.  warmup: steps in which the learning rate rises; decay: share of the steps in which it falls.
     muon: part of the names of those matrices that Muon moves, the rest is AdamW's; "" = all AdamW.
     clip: longest gradient.  ema: share of the weights' running mean that survives a step.
+    graphs: on one GPU, play each pass as a CUDA graph: see train/recorded.py.
     """
 
     folder: str = "runs/unnamed"
@@ -32,6 +33,7 @@ class LoopConfig:
     device: str = "auto"
     bf16: bool = True
     compile: bool = False
+    graphs: bool = False
     log_steps: int = 50
     save_minutes: float = 2
     sample_minutes: float = 10
@@ -46,7 +48,7 @@ class LoopConfig:
 
 
 # These say where, how long and how often to look, not what is learnt: a run may be resumed with others.
-FREE = ("folder", "name", "export", "download", "minutes", "device", "compile", "workers",
+FREE = ("folder", "name", "export", "download", "minutes", "device", "compile", "graphs", "workers",
         "log_steps", "save_minutes", "sample_minutes")
 
 

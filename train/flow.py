@@ -15,13 +15,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from minidiff import toytown
 from minidiff.checkpoint import fill, fitting, load_weights, save_weights
 from minidiff.control.context import context_walk
 from minidiff.denoisers.dit import DiT, DiTConfig
-from minidiff.encoders.text import TextConfig, TextEncoder
+from minidiff.encoders.text import PAD, TextConfig, TextEncoder
 from minidiff.encoders.vae import VAE, cells_of
 from minidiff.latent import LatentModel, usual_shift
 from minidiff.process.flow import Flow
@@ -90,7 +91,7 @@ class Config(SupplyConfig):
 PRESETS = {
     "cpu": dict(minutes=100, batch=32, dim=160, learning_rate=4e-3, decay=0.6, muon="blocks", distinct=2000),
     "gpu": dict(minutes=9, batch=1024, learning_rate=3e-3, decay=0.5, muon="blocks", distinct=600,
-                every=12, workers=14, compile=True, sample_minutes=4),
+                every=12, workers=14, compile=True, graphs=True, sample_minutes=4),
 }
 
 
@@ -104,8 +105,9 @@ def main(config):
     begin_from(config, lambda name: begin_with(network, name, latents_of["sha256"]))
 
     def worded(generator, now):
-        """The groups of a pass, with their words as tokens."""
-        return [(network.text.tokenize(group.words), group) for group in tasks(generator, now)]
+        """The groups of a pass, with their words as tokens; a graph is for one length: few differ."""
+        return [(padded(network.text.tokenize(group.words), 8 if config.graphs else 1), group)
+                for group in tasks(generator, now)]
 
     supply = Supply(worded, config, device, partial(as_latents, vae))
 
@@ -162,6 +164,11 @@ def time_shift(config, z0, contexts, falling):
         return usual
     first, last = config.shift or usual, config.last_shift or usual
     return last * (first / last) ** falling
+
+
+def padded(tokens, multiple):
+    """Tokens, (n, L), with padding, so that L is a multiple of a number: nobody looks at it."""
+    return F.pad(tokens, (0, -tokens.shape[1] % multiple), value=PAD)
 
 
 def as_latents(vae, groups):

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from train.log import Log
 from train.place import Place
+from train.recorded import Recorded
 from train.state import State
 
 
@@ -52,12 +53,15 @@ def train(network, make_batch, config, sample=None, given=None):
     state = State(network.to(place.device, memory_format=torch.channels_last), config, place.world, given)
     state.resume(config.folder)
     parallel = place.parallel(compiled(network) if config.compile else network)
+    run = one_pass(parallel, config, place)
+    if config.graphs and place.device.type == "cuda" and place.world == 1:
+        run = Recorded(run, network.parameters())
     log, clock = Log(config.folder, state, place), Clock(state.seconds)
     bar = tqdm(total=state.steps or None, initial=state.step, unit="step", disable=not place.first)
     with interrupts() as interrupted, bar:
         stopping = False
         while not state.done and not stopping:
-            log.add(*one_step(parallel, state, make_batch, config, place))
+            log.add(*one_step(run, parallel, state, make_batch, config, place))
             state.seconds, known = clock.seconds(), state.steps
             state.mark()
             stopping, steps = place.agree(interrupted.is_set(), count_steps(state, config))
@@ -80,8 +84,20 @@ def train(network, make_batch, config, sample=None, given=None):
     return state
 
 
-def one_step(parallel, state, make_batch, config, place):
-    """One update of the weights and of their running mean: what Log.add takes in."""
+def one_pass(parallel, config, place):
+    """run(batch) -> (losses, levels): forward, and backward, which adds to the gradients."""
+
+    def run(batch):
+        with place.autocast(config.bf16):
+            losses, levels = parallel(*batch)
+        (losses.mean() / config.accumulate).backward()
+        return losses.detach(), levels
+
+    return run
+
+
+def one_step(run, parallel, state, make_batch, config, place):
+    """One update of the weights and of their running mean: what Log.add takes in.  run: as by `one_pass`."""
     for optimizer in state.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(state.step, state, config)
@@ -93,14 +109,11 @@ def one_step(parallel, state, make_batch, config, place):
         batch = make_batch(generator, Now(state.step, number, falls))
         waited += time.perf_counter() - begin
         with place.passing(parallel, last=i == config.accumulate - 1):
-            with place.autocast(config.bf16):
-                losses, levels = parallel(*batch)
-            (losses.mean() / config.accumulate).backward()
-        passes.append((losses.detach(), levels))
+            passes.append(run(batch))
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
     for optimizer in state.optimizers:
         optimizer.step()
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=not config.graphs)
     state.follow()
     state.step += 1
     losses, levels = (torch.cat(column) for column in zip(*passes, strict=True))

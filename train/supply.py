@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from minidiff.images import to_uint8, to_x0
+from train.batches import each
 from train.config import LoopConfig
 from train.log import TrainingError
 from train.loop import Now, generator_of
@@ -77,16 +78,6 @@ class Supply:
 def paints_on(config, device):
     """Where what Supply makes is painted: on the CPU if by workers, else where the training runs."""
     return "cpu" if config.workers else device
-
-
-def each(change, batch):
-    """Tuples and lists of tensors, with every tensor changed, and all else as it is."""
-    if isinstance(batch, torch.Tensor):
-        return change(batch)
-    if not isinstance(batch, (tuple, list)):
-        return batch
-    parts = [each(change, part) for part in batch]
-    return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
 
 
 def as_bytes(tensor):

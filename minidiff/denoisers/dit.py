@@ -8,7 +8,7 @@ from torch import nn
 
 from .blocks import Block, modulated
 from .layers import HEAD_DIM, config_from_dict, level_embedding, zero_init
-from .rotary import picture_positions, rotary_table, text_positions
+from .rotary import kept_table, picture_positions, text_positions
 from .unet import check_level, check_mask, check_text, masked_mean
 
 STREAMS = {"single": 1, "double": 2}
@@ -171,8 +171,8 @@ class DiT(nn.Module):
     def rotary(self, positions, like):
         """The rotary table of positions, where the tokens `like` are, and at least as exact as float32."""
         exact = torch.promote_types(like.dtype, torch.float32)
-        table = rotary_table(positions, self.config.rotary).to(exact)
-        return table.to(like.device, non_blocking=like.is_cuda)                    # no step waits for it
+        places = tuple(map(tuple, positions.tolist()))
+        return kept_table(places, self.config.rotary, exact, like.device)
 
     def condition(self, level, pooled):
         """What blocks are told: the level, and the mean of the text's tokens -> (B, condition_dim)."""

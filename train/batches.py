@@ -1,0 +1,20 @@
+"""Batches: tuples and lists of tensors and of anything else, one within the other."""
+
+import torch
+
+
+def each(change, batch):
+    """Tuples and lists of tensors, with every tensor changed, and all else as it is."""
+    if isinstance(batch, torch.Tensor):
+        return change(batch)
+    if not isinstance(batch, (tuple, list)):
+        return batch
+    parts = [each(change, part) for part in batch]
+    return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+
+
+def tensors_of(batch):
+    """All tensors of tuples and lists of tensors, in order."""
+    found = []
+    each(found.append, batch)
+    return found
