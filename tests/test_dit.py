@@ -193,6 +193,7 @@ def test_one_kernel_attends_as_written_out():
     assert fused.shape == (2, 7, 96) and (fused - attend(q, k, v, visible)).abs().max() < 1e-12
     v.requires_grad_()
     nothing = attend_fused(q, k, v, torch.zeros_like(visible))
+    assert (nothing - attend(q, k, v, torch.ones_like(visible))).abs().max() < 1e-12
     nothing.sum().backward()
     assert not nothing.isnan().any() and not v.grad.isnan().any()
 

@@ -25,7 +25,7 @@ from minidiff.process.flow import Flow, shift_for, shifted
 from minidiff.toytown import KINDS, load_split
 from train import denoising, flow, tasks
 from train.config import configure
-from train.data import Town, TownEdits, on_device
+from train.data import Town, TownEdits, TownScenes, on_device
 from train.denoising import logit_normal_times, successes, val_edits
 from train.loop import Now, generator_of
 from train.supply import as_bytes, as_floats, each
@@ -82,14 +82,14 @@ def town_edits(kinds, task):
 def test_each_task_shows_what_it_says(quick):
     config = replace(quick, batch=16, drop=0.0)
     fusion, single, drawn = Tasks(config, "cpu")(generator_of(0, 5, 0), NOW)
-    torch.rand(4, generator=(generator := generator_of(0, 5, 0)))           # which fusions go without words
-    (same, _), (x0, captions) = (Town(32, "cpu")(4, generator) for _ in range(2))
+    same, shown = (TownScenes(32, "cpu", (0, task), part=8)(4, NOW)
+                   for task in ("reconstruction", "generation"))
     edits, fusions = town_edits(MIX, "editing")(4, NOW), town_edits(("combine",), "fusion")(4, NOW)
     assert [len(group.contexts) for group in (fusion, single, drawn)] == [2, 1, 0]
-    assert torch.equal(drawn.target, x0) and drawn.words == captions and not drawn.region.any()
+    assert torch.equal(drawn.target, shown.x0) and drawn.words == shown.captions and not drawn.region.any()
     assert single.words == [""] * 4 + list(edits.instruction) and fusion.words == list(fusions.instruction)
-    assert torch.equal(single.target, torch.cat([same, edits.target]))
-    assert torch.equal(single.contexts[0], torch.cat([same, edits.source]))
+    assert torch.equal(single.target, torch.cat([same.x0, edits.target]))
+    assert torch.equal(single.contexts[0], torch.cat([same.x0, edits.source]))
     assert torch.equal(fusion.target, fusions.target) and torch.equal(fusion.contexts[0], fusions.source)
     assert torch.equal(fusion.contexts[1], fusions.reference) and fusions.reference.any()
     assert not single.region[:4].any() and torch.equal(single.region[4:], edits.region)

@@ -3,6 +3,7 @@
 A source is called with (n, generator) and returns n pictures and n captions, the same for the same generator.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from minidiff.toytown import VOCABULARY, captions, edits, paint, scenes
 from minidiff.toytown.glyphs import CHARACTERS
 from train.loop import generator_of
 
+GOLDEN = 0.618034                               # steps of this share of a circle come nowhere near each other
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -34,28 +36,81 @@ class Town:
         return paint(drawn.to(self.device), self.size), captions(drawn, seed)
 
 
-class TownEdits:
-    """Fresh edits of Toytown for every batch, painted on a device.
+class InParts:
+    """Examples for every pass, the same for the same step, drawn and painted `part` at a time.
 
-    They are drawn `part` at a time, since few at a time cost twice as much each; a part serves part / n of
-    the steps.
+    Few at a time cost more each; a part serves part / n of the steps.
     """
 
-    def __init__(self, kinds, size, device, seed, part=256):
-        self.kinds, self.size, self.device, self.seed, self.part = kinds, size, device, seed, part
-        self.drawn = {}
+    def __init__(self, part):
+        self.part, self.parts = part, {}
 
     def __call__(self, n, now):
-        """n edits for the pass of a step, the same for the same step.  now: as in train.loop."""
+        """n examples for the pass of a step.  now: as in train.loop."""
         steps = max(self.part // n, 1)
         part, place = divmod(now.step, steps)
         wanted = (n, part, now.number)
-        if wanted not in self.drawn:
-            self.drawn = {kept: batch for kept, batch in self.drawn.items() if kept[:2] == wanted[:2]}
-            seed = draw_seed(generator_of(self.seed, "edits", *wanted))
-            options = dict(kinds=self.kinds, size=self.size, device=self.device)
-            self.drawn[wanted] = edits(n * steps, seed, **options)
-        return self.drawn[wanted][place * n : (place + 1) * n]
+        if wanted not in self.parts:
+            self.parts = {kept: batch for kept, batch in self.parts.items() if kept[:2] == wanted[:2]}
+            self.parts[wanted] = self.fresh(n * steps, *wanted)
+        return self.parts[wanted][place * n : (place + 1) * n]
+
+    def fresh(self, count, n, part, number):
+        """`count` examples, which may be sliced: a part of the batches of n, for one of a step's passes."""
+        raise NotImplementedError
+
+
+class TownEdits(InParts):
+    """Fresh edits of Toytown for every batch, painted on a device."""
+
+    def __init__(self, kinds, size, device, seed, part=256):
+        super().__init__(part)
+        self.kinds, self.size, self.device, self.seed = kinds, size, device, seed
+
+    def fresh(self, count, n, part, number):
+        """As InParts.fresh: toytown's Edits."""
+        seed = draw_seed(generator_of(self.seed, "edits", n, part, number))
+        return edits(count, seed, kinds=self.kinds, size=self.size, device=self.device)
+
+
+class StoredEdits(InParts):
+    """Edits that are drawn already, in their order, painted on a device; then the first ones come again.
+
+    edits: toytown's.
+    """
+
+    def __init__(self, edits, size, device, part=256):
+        super().__init__(part)
+        self.edits, self.device = edits.at(size), device
+
+    def fresh(self, count, n, part, number):
+        """As InParts.fresh: the next edits; those of a step's other passes begin far from each other."""
+        start = part * count + int(number * GOLDEN * len(self.edits))
+        rows = torch.arange(start, start + count) % len(self.edits)
+        return self.edits[rows].to(self.device).painted()
+
+
+class TownScenes(InParts):
+    """As Town, but the same for the same step, and painted in parts."""
+
+    def __init__(self, size, device, seed, part=256):
+        super().__init__(part)
+        self.town, self.seed = Town(size, device), seed
+
+    def fresh(self, count, n, part, number):
+        """As InParts.fresh: Captioned."""
+        return Captioned(*self.town(count, generator_of(self.seed, "scenes", n, part, number)))
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Pictures x0, (n, 3, H, W), and their n captions."""
+
+    x0: torch.Tensor
+    captions: list
+
+    def __getitem__(self, rows):
+        return Captioned(self.x0[rows], self.captions[rows])
 
 
 class Pictures:

@@ -40,11 +40,13 @@ from train.denoising import (
     successes,
     val_edits,
 )
+from train.drawn import load_drawn
 from train.loop import generator_of, train
 from train.place import Place
 from train.supply import Supply, SupplyConfig, paints_on
 from train.tasks import MIX, Tasks
 
+LENGTHS = 16, 24, 56, 64                                        # of texts, where each other one needs a graph
 FOLLOWED = {"": ("recolour", "remove", "season", "time"), "text ": ("text",), "fusion ": ("combine",)}
 
 
@@ -53,7 +55,8 @@ class Config(SupplyConfig):
     """What to learn, in which latents, and where the result goes.
 
     size: of the pictures.  vae: weights of the VAE.  init: weights to begin with, of the same shape, in the
-    latents of the same VAE; "" = random ones.  patch, dim: of the transformer; double, single: how many
+    latents of the same VAE; "" = random ones.  drawn: edits that train.drawn has drawn; "" = they are drawn
+    as needed.  patch, dim: of the transformer; double, single: how many
     blocks of each kind.  generation, reconstruction, writing, fusion, choice: shares of a batch, the rest is
     editing; see train/tasks.py.
     shift: how far the times of edits move towards the noise, until the learning rate falls, and with it, to
@@ -67,6 +70,7 @@ class Config(SupplyConfig):
     size: int = 64
     vae: str = "town-vae"
     init: str = ""
+    drawn: str = ""
     patch: int = 2
     dim: int = 192
     double: int = 1
@@ -90,8 +94,9 @@ class Config(SupplyConfig):
 
 PRESETS = {
     "cpu": dict(minutes=100, batch=32, dim=160, learning_rate=4e-3, decay=0.6, muon="blocks", distinct=2000),
-    "gpu": dict(minutes=9, batch=1024, learning_rate=3e-3, decay=0.5, muon="blocks", distinct=600,
-                every=12, workers=14, compile=True, graphs=True, sample_minutes=4),
+    "gpu": dict(minutes=9, batch=512, learning_rate=3e-3, decay=0.6, muon="blocks", distinct=1200, every=2,
+                drawn="runs/town-drawn.safetensors", generation=0.15, reconstruction=0.03, writing=0.22,
+                choice=0.05, compile=True, graphs=True, sample_minutes=60),
 }
 
 
@@ -99,14 +104,14 @@ def main(config):
     """Train, and return the training's State; with config.export the EMA weights go to data/weights."""
     device = Place.find(config.device).device
     process, vae = Flow(), VAE.load(config.vae, device)
-    tasks = Tasks(config, paints_on(config, device))
+    tasks = Tasks(config, paints_on(config, device), load_drawn(config.drawn) if config.drawn else None)
     _, latents_of = load_weights(config.vae)                    # now: its name may mean others at the end
     network = begin(config, vae)
     begin_from(config, lambda name: begin_with(network, name, latents_of["sha256"]))
 
     def worded(generator, now):
-        """The groups of a pass, with their words as tokens; a graph is for one length: few differ."""
-        return [(padded(network.text.tokenize(group.words), 8 if config.graphs else 1), group)
+        """The groups of a pass, with their words as tokens."""
+        return [(padded(network.text.tokenize(group.words), LENGTHS if config.graphs else ()), group)
                 for group in tasks(generator, now)]
 
     supply = Supply(worded, config, device, partial(as_latents, vae))
@@ -166,9 +171,10 @@ def time_shift(config, z0, contexts, falling):
     return last * (first / last) ** falling
 
 
-def padded(tokens, multiple):
-    """Tokens, (n, L), with padding, so that L is a multiple of a number: nobody looks at it."""
-    return F.pad(tokens, (0, -tokens.shape[1] % multiple), value=PAD)
+def padded(tokens, lengths):
+    """Tokens, (n, L), with padding up to the first of these lengths that is enough: nobody looks at it."""
+    length = next((length for length in lengths if length >= tokens.shape[1]), tokens.shape[1])
+    return F.pad(tokens, (0, length - tokens.shape[1]), value=PAD)
 
 
 def as_latents(vae, groups):

@@ -10,7 +10,7 @@ import torch
 
 from train.batches import each, tensors_of
 
-WARMUP = 3                                                      # passes before one is recorded, as PyTorch asks
+WARMUP = 3                                                      # passes before one is recorded
 
 
 class Recording(NamedTuple):
@@ -29,7 +29,7 @@ class Recorded:
     """
 
     def __init__(self, run, parameters):
-        self.run, self.recordings = run, {}
+        self.run, self.recordings, self.pool = run, {}, None
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         for parameter in self.parameters:
             parameter.grad = torch.zeros_like(parameter)
@@ -64,7 +64,8 @@ class Recorded:
             for _ in range(WARMUP):
                 self.run(batch)
         torch.cuda.current_stream().wait_stream(side)
+        self.pool = self.pool or torch.cuda.graph_pool_handle()  # never two at once: they share their memory
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, self.pool, capture_error_mode="thread_local"):
             found = self.run(batch)
         return graph, found

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from minidiff.process.guidance import drop_conditions
-from train.data import Town, TownEdits
+from train.data import StoredEdits, TownEdits, TownScenes
 
 # Each kind as often as it stands here: those that are soon learnt least.
 MIX = ("season", "time", "style") + ("remove", "relational", "add", "move", "text") * 2 + (
     "recolour", "replace", "resize") * 3
-FUSION = ("combine",)
+KINDS = {"editing": MIX, "writing": ("text",), "fusion": ("combine",), "choice": ("combine",)}
 PART = 64                                                       # edits drawn at once, where a batch has fewer
+PAINTED = 4096                                                  # examples painted at once on a GPU
 RIVALS = 8                                                      # edits among which a rival is looked for
 
 
@@ -46,15 +47,18 @@ class Tasks:
 
     drop: share of captions and instructions that are not said, for guidance. Reconstruction keeps its empty
     instruction: to be told to change nothing is not the same as to be told nothing.
+    stored: the name of each task in KINDS -> edits that are drawn already; None: edits are drawn as needed.
     """
 
-    def __init__(self, config, device):
+    def __init__(self, config, device, stored=None):
         shares = config.choice, config.fusion, config.reconstruction, config.generation, config.writing
         self.counts = counts(config.batch, *shares)
-        self.drop, self.town = config.drop, Town(config.size, device)
-        self.edits, self.signs, self.fusions, self.choices = (
-            TownEdits(kinds, config.size, device, (config.seed, task), PART) for task, kinds in (
-                ("editing", MIX), ("writing", ("text",)), ("fusion", FUSION), ("choice", FUSION)))
+        self.drop, part = config.drop, PART if torch.device(device).type == "cpu" else PAINTED
+        self.sources = {task: TownScenes(config.size, device, (config.seed, task), part)
+                        for task in ("generation", "reconstruction")}
+        for task, kinds in KINDS.items():
+            self.sources[task] = (StoredEdits(stored[task], config.size, device, part) if stored else
+                                  TownEdits(kinds, config.size, device, (config.seed, task), PART))
 
     def __call__(self, generator, now):
         """The groups of a pass, those with most context pictures first.  now: as in train.loop."""
@@ -65,21 +69,21 @@ class Tasks:
 
     def generation(self, n, generator, now):
         """Captions and their pictures."""
-        x0, captions = self.town(n, generator)
-        return Group(self.said(captions, generator), x0, nowhere(x0))
+        batch = self.sources["generation"](n, now)
+        return Group(self.said(batch.captions, generator), batch.x0, nowhere(batch.x0))
 
     def reconstruction(self, n, generator, now):
         """The same picture twice, and the instruction to change nothing."""
-        x0, _ = self.town(n, generator)
+        x0 = self.sources["reconstruction"](n, now).x0
         return Group([""] * n, x0, nowhere(x0), (x0,))
 
     def editing(self, n, generator, now):
         """Edits that speak of one picture."""
-        return self.one_picture(self.edits(n, now), generator)
+        return self.one_picture(self.sources["editing"](n, now), generator)
 
     def writing(self, n, generator, now):
         """Edits of what is written on signs."""
-        return self.one_picture(self.signs(n, now), generator)
+        return self.one_picture(self.sources["writing"](n, now), generator)
 
     def one_picture(self, batch, generator):
         """Edits that speak of one picture, as a group."""
@@ -87,7 +91,7 @@ class Tasks:
 
     def fusion(self, n, generator, now):
         """Edits that take something from image 2."""
-        batch = self.fusions(n, now)
+        batch = self.sources["fusion"](n, now)
         words, both = self.said(batch.instruction, generator), (batch.source, batch.reference)
         return Group(words, batch.target, batch.region, both)
 
@@ -97,7 +101,7 @@ class Tasks:
         Either would do, so that only the number in the words can say which: of this many edits, most have
         another one among them whose image would do.
         """
-        batch = self.choices(max(n, RIVALS), now)
+        batch = self.sources["choice"](max(n, RIVALS), now)
         words, *others = batch.among_three(torch.rand(len(batch), generator=generator) < 0.5)
         target, region, *contexts = (part[:n] for part in (batch.target, batch.region, batch.source, *others))
         return Group(self.said(words[:n], generator), target, region, tuple(contexts))

@@ -120,7 +120,9 @@ def attend(q, k, v, visible):
 def attend_fused(q, k, v, visible):
     """The same as `attend`, shapes too, by one kernel. The copy is there for the same reason as in `cut`.
 
-    Where a query may see nothing it is 0, not the mean of v; nobody looks at such a token.
+    A query that may see nothing sees everything, not the mean of v: nobody looks at such a token, but of scores
+    that are all far below 0 cuDNN's way back may make NaN, for all (PyTorch's issue 196678).
     """
+    visible = visible | ~visible.any(3, keepdim=True)
     attended = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, visible)
     return attended.transpose(1, 2).flatten(2).clone()

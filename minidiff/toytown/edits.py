@@ -48,6 +48,8 @@ class Edits:
         picked = Edits(*scenes, *words, self.held_out_phrasing[rows], self.size)
         if "_both" in self.__dict__:
             picked.keeping(*(picture[rows] for picture in self._both))
+        if "reference" in self.__dict__:
+            picked.__dict__["reference"] = self.reference[rows]
         return picked
 
     def at(self, size: int) -> "Edits":
@@ -62,6 +64,11 @@ class Edits:
     def keeping(self, source: Tensor, target: Tensor) -> "Edits":
         """Hand over pictures that are painted already: cached_property keeps its values in __dict__."""
         self.__dict__["_both"] = (source, target)
+        return self
+
+    def painted(self) -> "Edits":
+        """The same edits, all their pictures painted now, at once: what is taken from them keeps its own."""
+        _ = self._both, self.reference
         return self
 
     @property
@@ -93,6 +100,8 @@ class Edits:
         The nearest one before it, from the first one back to the last; where none would do, simply the one
         before. Raises ValueError unless there are two edits or more, all of which have a reference.
         """
+        if self.scenes.season.device.type != "cpu":             # thousands of little steps: no work for a GPU
+            return self.to("cpu").rivals
         if len(self) < 2 or not self.has_reference.all():
             found = f"{len(self)} edits, {int(self.has_reference.sum())} of them with a reference"
             raise ValueError(f"{found}: at least 2 expected, all with one")

@@ -7,7 +7,7 @@
 
 import hashlib
 import json
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from minidiff.checkpoint import CheckpointError, data_folder, write_atomically
 from minidiff.toytown.edits import Edits
-from minidiff.toytown.requests import Request
+from minidiff.toytown.packing import as_bytes, packed, scenes_in, unpacked
 from minidiff.toytown.scene import Scenes, has_held_out
 
 NAMES = ("val", "test")
@@ -39,21 +39,13 @@ class Split:
         return has_held_out(self.scenes)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All numbers by name, as they are stored: categories in one byte, image 2 only where it is used."""
-        groups = {"scenes": self.scenes, "source": self.edits.scenes, "target": self.edits.target_scenes,
-                  "reference": self.edits.reference_scenes[self.edits.has_reference]}
-        columns = {"held_out_captions": self.held_out_phrasing,
-                   "held_out_instructions": self.edits.held_out_phrasing}
-        for group, part in groups.items():
-            columns |= {f"{group}.{name}": column for name, column in part.columns().items()}
-        return {name: value.contiguous() if value.is_floating_point() else value.to(torch.uint8)
-                for name, value in columns.items()}
+        """All numbers by name, as they are stored."""
+        scenes = {f"scenes.{name}": column for name, column in self.scenes.columns().items()}
+        return as_bytes({"held_out_captions": self.held_out_phrasing, **scenes}) | packed(self.edits)[0]
 
     def words(self) -> str:
         """All words, as JSON."""
-        words = {"captions": self.captions, "instructions": self.edits.instruction,
-                 "requests": [astuple(request) for request in self.edits.requests]}
-        return json.dumps(words, ensure_ascii=False)
+        return json.dumps({"captions": self.captions, **packed(self.edits)[1]}, ensure_ascii=False)
 
     def digest(self) -> str:
         """SHA-256 of all numbers and words."""
@@ -104,18 +96,6 @@ def _digest(values, words):
 
 
 def _unpack(name, values, words, size):
-    groups = {"scenes": {}, "source": {}, "target": {}, "reference": {}}
-    for key, value in values.items():
-        group, _, column = key.partition(".")
-        if column:
-            groups[group][column] = value if value.is_floating_point() else value.long()
-    parts = {group: Scenes(**columns) for group, columns in groups.items()}
-    requests = tuple(Request(*fields) for fields in words["requests"])
-    flags = {key: values["held_out_" + key].bool() for key in ("captions", "instructions")}
-    batch = Edits(parts["source"], parts["target"], parts["source"], requests, tuple(words["instructions"]),
-                  flags["instructions"], size)
-    some = parts["reference"]                                   # stored for the edits that have an image 2
-    rows = torch.where(batch.has_reference, batch.has_reference.cumsum(0) - 1, len(some))
-    reference = Scenes.cat([some, parts["source"]])[rows]       # the others get any scene: nobody looks at it
-    batch = replace(batch, reference_scenes=reference)
-    return Split(name, parts["scenes"], tuple(words["captions"]), flags["captions"], batch)
+    held_out = values["held_out_captions"].bool()
+    edits = unpacked(values, words, size)
+    return Split(name, scenes_in(values, "scenes"), tuple(words["captions"]), held_out, edits)
