@@ -198,6 +198,18 @@ def test_one_kernel_attends_as_written_out():
     assert not nothing.isnan().any() and not v.grad.isnan().any()
 
 
+def test_tables_are_kept_and_serve_training_whoever_asked_first():
+    """Also if that was a walk in inference mode, whose tensors no training may keep."""
+    net, positions = randomise(DiT(SMALL)), picture_positions(2, 3, 5)
+    with torch.inference_mode():
+        first = net.rotary(positions, torch.zeros(()))
+    again = net.rotary(positions.clone(), torch.zeros(()))
+    assert first is again and not again.is_inference() and again.dtype == torch.float32
+    assert torch.equal(again, rotary_table(positions, SMALL.rotary).float())
+    assert net.rotary(positions, torch.zeros((), dtype=torch.float64)).dtype == torch.float64
+    assert not torch.equal(net.rotary(positions + 1, torch.zeros(())), again)
+
+
 def test_queries_and_keys_have_one_length():
     x = heads(2, 3, 4, 32)
     result = RMSNorm(32).double()(100 * x)

@@ -23,7 +23,7 @@ from minidiff.images import to_pil
 from minidiff.latent import LatentModel
 from minidiff.process.flow import Flow, shift_for, shifted
 from minidiff.toytown import KINDS, load_split
-from train import denoising, flow, tasks
+from train import denoising, drawn, flow, tasks
 from train.config import configure
 from train.data import Town, TownEdits, TownScenes, on_device
 from train.denoising import logit_normal_times, successes, val_edits
@@ -258,6 +258,26 @@ def test_the_loss_is_the_weighted_error_of_the_velocity_group_by_group():
     assert (losses - torch.stack(expected)).abs().max() < 1e-5
 
 
+def test_padding_changes_no_loss():
+    """A graph is recorded for each length of texts, so few are used; nobody looks at the padding."""
+    torch.manual_seed(0)
+    text = TextConfig(Town.words, Town.characters, dim=32, layers=1, neighbours=True)
+    shape = DiTConfig(8, dim=32, blocks=("double", "single"), condition_dim=32, text_dim=32)
+    network = flow.TokensToVelocity(shape, text)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    tokens = network.text.tokenize(['write "AB" on the sign', "", None])
+    z_t, v, weight = torch.randn(3, 8, 4, 4), torch.randn(3, 8, 4, 4), torch.rand(3, 1, 4, 4)
+    own = tokens.shape[1]
+    wanted = {(): own, (2, 16, 24): 16, (2,): own, (own, 56): own, (own - 1, 56): 56}
+    losses = []
+    for lengths, length in wanted.items():
+        longer = flow.padded(tokens, lengths)
+        assert longer.shape == (3, length) and torch.equal(longer[:, :own], tokens)
+        losses.append(network.loss(z_t, torch.full((3,), 0.5), longer, v, weight, [z_t])[0])
+    assert all((other - losses[0]).abs().max() < 1e-5 for other in losses)
+
+
 # Trainings
 
 def test_what_all_blocks_share_is_compiled_once(monkeypatch):
@@ -307,6 +327,26 @@ def test_a_training_ends_in_weights_that_draw_and_edit(quick, tmp_path):
     assert editor.model.dit.config == state.ema.dit.config
     assert editor.edit([picture, picture], "use the style of image 2", steps=2).image.size == (32, 32)
     assert editor.generate("a house", control="context", steps=2).image.size == (32, 32)
+
+
+def test_a_training_takes_edits_that_are_drawn_already(quick, monkeypatch, tmp_path):
+    """And the same ones whether its passes are graphs, which they can be on a GPU alone, or not."""
+    monkeypatch.setattr(drawn, "PART", 8)
+    path = str(drawn.main(drawn.Config(path=str(tmp_path / "edits"), seed=1, editing=8, writing=8, fusion=8,
+                                       choice=8, workers=1)))
+    config = replace(quick, drawn=path, drop=0.0)
+    stored = drawn.load_drawn(path)
+    (fusion, single, _) = Tasks(config, "cpu", stored)(generator_of(0, 5, 0), NOW)
+    assert fusion.words == list(stored["fusion"].instruction[2 * 5 % 8 :][:2])
+    losses = []
+    for graphs in (False, True):
+        network, make_batch = begun(monkeypatch, replace(config, graphs=graphs))
+        batches = [make_batch(generator_of(0, step, 0), NOW) for step in range(2)]
+        losses.append(torch.cat([network(*batch)[0] for batch in batches]))
+    assert (losses[0] - losses[1]).abs().max() < 1e-5
+    assert flow.main(replace(config, graphs=True)).step == 2
+    with pytest.raises(FileNotFoundError, match="python -m train.drawn"):
+        begun(monkeypatch, replace(config, drawn="none"))
 
 
 def test_a_training_can_begin_with_the_weights_of_another(quick, monkeypatch, tmp_path):

@@ -55,16 +55,16 @@ class Config:
             raise ValueError(f"workers = {self.workers}: at least 1 expected")
 
 
-PRESETS = {"cpu": {}, "gpu": dict(editing=270336, writing=137216, fusion=74752, choice=30720, workers=14)}
+PRESETS = {"cpu": {}, "gpu": dict(editing=132096, writing=68608, fusion=36864, choice=16384, workers=14)}
 
 
 def main(config):
     """Draw all, and write the file."""
-    parts = [(task, config.seed, i) for task in KINDS for i in range(getattr(config, task) // PART)]
+    parts = [(PART, task, config.seed, i) for task in KINDS for i in range(getattr(config, task) // PART)]
     found = {task: [] for task in KINDS}
     with ProcessPoolExecutor(config.workers, get_context("spawn")) as pool:
         drawn = pool.map(draw_part, parts)
-        for (task, *_), part in tqdm(zip(parts, drawn, strict=True), total=len(parts), unit="part"):
+        for (_, task, *_), part in tqdm(zip(parts, drawn, strict=True), total=len(parts), unit="part"):
             found[task].append(part)
     tensors = {}
     for task, parts in found.items():
@@ -77,10 +77,10 @@ def main(config):
 
 
 def draw_part(part):
-    """PART edits of a task, as safetensors: pictures stay behind.  part: (task, seed, number)."""
+    """Edits of a task, as safetensors: pictures stay behind.  part: (how many, task, seed, number)."""
     torch.set_num_threads(1)
-    task = part[0]
-    columns, words = packed(edits(PART, draw_seed(generator_of("drawn", *part)), kinds=KINDS[task]))
+    n, task, *which = part
+    columns, words = packed(edits(n, draw_seed(generator_of("drawn", task, *which)), kinds=KINDS[task]))
     return save({**columns, WORDS: as_tensor(words)})
 
 
