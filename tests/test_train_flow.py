@@ -24,11 +24,13 @@ from minidiff.latent import LatentModel
 from minidiff.process.flow import Flow, shift_for, shifted
 from minidiff.toytown import KINDS, load_split
 from train import denoising, drawn, flow, tasks
+from train.batches import each
 from train.config import configure
 from train.data import Town, TownEdits, TownScenes, on_device
 from train.denoising import logit_normal_times, successes, val_edits
 from train.loop import Now, generator_of
-from train.supply import as_bytes, as_floats, each
+from train.recorded import padded
+from train.supply import as_bytes, as_floats
 from train.tasks import MIX, Tasks, counts
 
 NOW = Now(5, 0, 1.0)
@@ -81,12 +83,13 @@ def town_edits(kinds, task):
 
 def test_each_task_shows_what_it_says(quick):
     config = replace(quick, batch=16, drop=0.0)
-    fusion, single, drawn = Tasks(config, "cpu")(generator_of(0, 5, 0), NOW)
+    fusion, single, pictures = Tasks(config, "cpu")(generator_of(0, 5, 0), NOW)
     same, shown = (TownScenes(32, "cpu", (0, task), part=8)(4, NOW)
                    for task in ("reconstruction", "generation"))
     edits, fusions = town_edits(MIX, "editing")(4, NOW), town_edits(("combine",), "fusion")(4, NOW)
-    assert [len(group.contexts) for group in (fusion, single, drawn)] == [2, 1, 0]
-    assert torch.equal(drawn.target, shown.x0) and drawn.words == shown.captions and not drawn.region.any()
+    assert [len(group.contexts) for group in (fusion, single, pictures)] == [2, 1, 0]
+    assert torch.equal(pictures.target, shown.x0) and pictures.words == shown.captions
+    assert not pictures.region.any()
     assert single.words == [""] * 4 + list(edits.instruction) and fusion.words == list(fusions.instruction)
     assert torch.equal(single.target, torch.cat([same.x0, edits.target]))
     assert torch.equal(single.contexts[0], torch.cat([same.x0, edits.source]))
@@ -98,9 +101,9 @@ def test_each_task_shows_what_it_says(quick):
 
 def test_a_reconstruction_sees_its_own_source_and_is_always_told_to_change_nothing(quick):
     config = replace(quick, drop=1.0)
-    fusion, single, drawn = Tasks(config, "cpu")(generator_of(0, 5, 0), NOW)
+    fusion, single, pictures = Tasks(config, "cpu")(generator_of(0, 5, 0), NOW)
     assert torch.equal(single.contexts[0][:2], single.target[:2])
-    assert single.words == ["", "", None, None] and fusion.words == drawn.words == [None, None]
+    assert single.words == ["", "", None, None] and fusion.words == pictures.words == [None, None]
     assert not torch.equal(single.contexts[0][2:], single.target[2:])
 
 
@@ -272,7 +275,7 @@ def test_padding_changes_no_loss():
     wanted = {(): own, (2, 16, 24): 16, (2,): own, (own, 56): own, (own - 1, 56): 56}
     losses = []
     for lengths, length in wanted.items():
-        longer = flow.padded(tokens, lengths)
+        longer = padded(tokens, lengths)
         assert longer.shape == (3, length) and torch.equal(longer[:, :own], tokens)
         losses.append(network.loss(z_t, torch.full((3,), 0.5), longer, v, weight, [z_t])[0])
     assert all((other - losses[0]).abs().max() < 1e-5 for other in losses)
@@ -335,7 +338,7 @@ def test_a_training_takes_edits_that_are_drawn_already(quick, monkeypatch, tmp_p
     path = str(drawn.main(drawn.Config(path=str(tmp_path / "edits"), seed=1, editing=8, writing=8, fusion=8,
                                        choice=8, workers=1)))
     config = replace(quick, drawn=path, drop=0.0)
-    stored = drawn.load_drawn(path)
+    stored, sha256 = drawn.load_drawn(path)
     (fusion, single, _) = Tasks(config, "cpu", stored)(generator_of(0, 5, 0), NOW)
     assert fusion.words == list(stored["fusion"].instruction[2 * 5 % 8 :][:2])
     losses = []
@@ -344,7 +347,11 @@ def test_a_training_takes_edits_that_are_drawn_already(quick, monkeypatch, tmp_p
         batches = [make_batch(generator_of(0, step, 0), NOW) for step in range(2)]
         losses.append(torch.cat([network(*batch)[0] for batch in batches]))
     assert (losses[0] - losses[1]).abs().max() < 1e-5
-    assert flow.main(replace(config, graphs=True)).step == 2
+    state = flow.main(replace(config, graphs=True))
+    assert state.step == 2 and state.given["drawn_sha256"] == sha256
+    drawn.main(drawn.Config(path=path, seed=2, editing=8, writing=8, fusion=8, choice=8, workers=1))
+    with pytest.raises(CheckpointError, match="of another run: drawn_sha256"):
+        flow.main(config)
     with pytest.raises(FileNotFoundError, match="python -m train.drawn"):
         begun(monkeypatch, replace(config, drawn="none"))
 

@@ -1,6 +1,6 @@
 """train/recorded.py: a pass that is played does what it does when it is run, for every batch of its shapes.
 
-There is no GPU here: a recorder stands in for CUDA's. Like it, it remembers where tensors lie, not what was
+Where there is no GPU, a recorder stands in for CUDA's. Like it, it remembers where tensors lie, not what was
 in them, and each replay works on these very places.
 """
 
@@ -48,9 +48,10 @@ def run_of(network):
     return run
 
 
-def batch_of(*sizes, seed=0):
+def batch_of(*sizes, seed=0, device="cpu"):
     generator = torch.Generator().manual_seed(seed)
-    return [(torch.randn(n, 3, generator=generator), (torch.rand(n, generator=generator), [])) for n in sizes]
+    return [(torch.randn(n, 3, generator=generator).to(device),
+             (torch.rand(n, generator=generator).to(device), [])) for n in sizes]
 
 
 def test_a_pass_that_is_played_does_what_it_does_when_it_is_run(network):
@@ -92,7 +93,31 @@ def test_what_a_pass_found_stays_when_the_next_one_is_played(network):
 
 def test_a_pass_leaves_the_batch_that_it_was_given_alone(network):
     played, batch = Recorded(run_of(network[0]), network[0].parameters()), batch_of(3, seed=1)
-    played(batch_of(3, seed=1)), played(batch)
     before = [tensor.clone() for tensor in tensors_of(batch)]
+    played(batch)                                                 # which is recorded
     played(batch_of(3, seed=2))
     assert all(torch.equal(one, other) for one, other in zip(before, tensors_of(batch), strict=True))
+
+
+def test_a_batch_holds_tensors_alone(network):
+    with pytest.raises(ValueError, match="'words' in a batch: tensors alone expected"):
+        Recorded(run_of(network[0]), network[0].parameters())([(torch.zeros(1, 3), "words")])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cuda_plays_what_it_captured():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Linear(8, 2)).cuda()
+    run, played = run_of(network), Recorded(run_of(network), network.parameters())
+    for seed, sizes in enumerate(((4, 2), (1, 5), (4, 2), (1, 5), (7, 7), (4, 2))):
+        batch = batch_of(*sizes, seed=seed, device="cuda")
+        network.zero_grad(set_to_none=False)
+        expected, _ = run(batch)
+        gradients = [parameter.grad.clone() for parameter in network.parameters()]
+        network.zero_grad(set_to_none=False)
+        for passes in (1, 2):                                     # gradients add up
+            found, _ = played(batch)
+            assert (found - expected).abs().max() < 1e-5
+            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+                assert (parameter.grad - passes * gradient).abs().max() < 1e-5
+    assert len(played.recordings) == 3

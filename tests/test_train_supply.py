@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from train import supply
+from train.batches import each
 from train.config import from_command_line
 from train.log import TrainingError
 from train.loop import Now, generator_of
-from train.supply import Again, AgainConfig, Ahead, Supply, SupplyConfig, as_bytes, as_floats, each
+from train.supply import Again, AgainConfig, Ahead, Supply, SupplyConfig, as_bytes, as_floats
 
 forks = pytest.mark.skipif(sys.platform != "linux", reason="workers fork")
 

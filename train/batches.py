@@ -14,7 +14,9 @@ def each(change, batch):
 
 
 def tensors_of(batch):
-    """All tensors of tuples and lists of tensors, in order."""
-    found = []
-    each(found.append, batch)
-    return found
+    """All tensors of a batch, in order. Raises ValueError for anything that is none."""
+    if isinstance(batch, torch.Tensor):
+        return [batch]
+    if not isinstance(batch, (tuple, list)):
+        raise ValueError(f"{batch!r} in a batch: tensors alone expected")
+    return sum((tensors_of(part) for part in batch), [])

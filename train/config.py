@@ -14,7 +14,7 @@ class LoopConfig:
     process.  warmup: steps in which the learning rate rises; decay: share of the steps in which it falls.
     muon: part of the names of those matrices that Muon moves, the rest is AdamW's; "" = all AdamW.
     clip: longest gradient.  ema: share of the weights' running mean that survives a step.
-    graphs: on one GPU, play each pass as a CUDA graph: see train/recorded.py.
+    graphs: replay passes as CUDA graphs, see train/recorded.py; elsewhere than on one GPU it does nothing.
     """
 
     folder: str = "runs/unnamed"
@@ -49,7 +49,7 @@ class LoopConfig:
 
 # These say where, how long and how often to look, not what is learnt: a run may be resumed with others.
 FREE = ("folder", "name", "export", "download", "minutes", "device", "compile", "graphs", "workers",
-        "log_steps", "save_minutes", "sample_minutes")
+        "drawn", "log_steps", "save_minutes", "sample_minutes")
 
 
 def configure(kind, presets, preset, **changes):

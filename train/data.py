@@ -1,6 +1,7 @@
 """Pictures and captions to train on: Toytown, MNIST, CIFAR-10, or a folder.
 
 A source is called with (n, generator) and returns n pictures and n captions, the same for the same generator.
+What comes in parts is called with (n, now), as train.loop has it, and returns the same for the same step.
 """
 
 from dataclasses import dataclass
@@ -12,11 +13,10 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 
 from minidiff.images import still_picture, to_rgb, to_x0
-from minidiff.toytown import VOCABULARY, captions, edits, paint, scenes
+from minidiff.toytown import VOCABULARY, Scenes, captions, edits, paint, scenes
 from minidiff.toytown.glyphs import CHARACTERS
 from train.loop import generator_of
 
-GOLDEN = 0.618034                               # steps of this share of a circle come nowhere near each other
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -37,9 +37,9 @@ class Town:
 
 
 class InParts:
-    """Examples for every pass, the same for the same step, drawn and painted `part` at a time.
+    """Examples for every pass of a step, the same for the same step, drawn and painted several steps at once.
 
-    Few at a time cost more each; a part serves part / n of the steps.
+    Few at a time cost more each.  part: about how many are made at once.
     """
 
     def __init__(self, part):
@@ -47,59 +47,62 @@ class InParts:
 
     def __call__(self, n, now):
         """n examples for the pass of a step.  now: as in train.loop."""
-        steps = max(self.part // n, 1)
-        part, place = divmod(now.step, steps)
+        count = max(self.part // n, 1)
+        part, place = divmod(now.step, count)
         wanted = (n, part, now.number)
         if wanted not in self.parts:
             self.parts = {kept: batch for kept, batch in self.parts.items() if kept[:2] == wanted[:2]}
-            self.parts[wanted] = self.fresh(n * steps, *wanted)
+            self.parts[wanted] = self.fresh(n, range(part * count, (part + 1) * count), now.number)
         return self.parts[wanted][place * n : (place + 1) * n]
 
-    def fresh(self, count, n, part, number):
-        """`count` examples, which may be sliced: a part of the batches of n, for one of a step's passes."""
+    def fresh(self, n, steps, number):
+        """n examples for a pass, by its number, of each of these steps: something that may be sliced."""
         raise NotImplementedError
 
 
 class TownEdits(InParts):
-    """Fresh edits of Toytown for every batch, painted on a device."""
+    """Fresh edits of Toytown for every batch, painted on a device; which ones depends on `part`."""
 
     def __init__(self, kinds, size, device, seed, part=256):
         super().__init__(part)
         self.kinds, self.size, self.device, self.seed = kinds, size, device, seed
 
-    def fresh(self, count, n, part, number):
+    def fresh(self, n, steps, number):
         """As InParts.fresh: toytown's Edits."""
-        seed = draw_seed(generator_of(self.seed, "edits", n, part, number))
-        return edits(count, seed, kinds=self.kinds, size=self.size, device=self.device)
+        seed = draw_seed(generator_of(self.seed, "edits", n, steps[0] // len(steps), number))
+        return edits(n * len(steps), seed, kinds=self.kinds, size=self.size, device=self.device)
 
 
 class StoredEdits(InParts):
     """Edits that are drawn already, in their order, painted on a device; then the first ones come again.
 
-    edits: toytown's.
+    stored: toytown's Edits.  passes: of a step, in all processes, each of which takes edits of its own.
     """
 
-    def __init__(self, edits, size, device, part=256):
+    def __init__(self, stored, size, device, part=256, passes=1):
         super().__init__(part)
-        self.edits, self.device = edits.at(size), device
+        self.stored, self.device, self.passes = stored.at(size), device, passes
 
-    def fresh(self, count, n, part, number):
-        """As InParts.fresh: the next edits; those of a step's other passes begin far from each other."""
-        start = part * count + int(number * GOLDEN * len(self.edits))
-        rows = torch.arange(start, start + count) % len(self.edits)
-        return self.edits[rows].to(self.device).painted()
+    def fresh(self, n, steps, number):
+        """As InParts.fresh: toytown's Edits."""
+        firsts = n * (self.passes * torch.tensor(steps) + number)
+        rows = (firsts[:, None] + torch.arange(n)).flatten() % len(self.stored)
+        return self.stored[rows].to(self.device).painted()
 
 
 class TownScenes(InParts):
-    """As Town, but the same for the same step, and painted in parts."""
+    """Fresh scenes for every pass, and their captions: the same whatever `part` is."""
 
     def __init__(self, size, device, seed, part=256):
         super().__init__(part)
-        self.town, self.seed = Town(size, device), seed
+        self.size, self.device, self.seed = size, device, seed
 
-    def fresh(self, count, n, part, number):
+    def fresh(self, n, steps, number):
         """As InParts.fresh: Captioned."""
-        return Captioned(*self.town(count, generator_of(self.seed, "scenes", n, part, number)))
+        seeds = [draw_seed(generator_of(self.seed, "scenes", step, number)) for step in steps]
+        drawn = [scenes(n, seed) for seed in seeds]
+        said = [captions(part, seed) for part, seed in zip(drawn, seeds, strict=True)]
+        return Captioned(paint(Scenes.cat(drawn).to(self.device), self.size), sum(said, []))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Train the unified model: one transformer in latents that draws, edits, and takes from other pictures.
 
     torchrun --nproc-per-node 2 -m train.flow --preset cpu --folder runs/town-context --export
+    python -m train.drawn --preset gpu                          # edits for it, as scenes and words
     python -m train.flow --preset gpu --folder runs/town-context --export
 
 Flow matching, in the latents of a frozen VAE, town-vae, on the six tasks of train/tasks.py. The same command
@@ -15,14 +16,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from minidiff import toytown
 from minidiff.checkpoint import fill, fitting, load_weights, save_weights
 from minidiff.control.context import context_walk
 from minidiff.denoisers.dit import DiT, DiTConfig
-from minidiff.encoders.text import PAD, TextConfig, TextEncoder
+from minidiff.encoders.text import TextConfig, TextEncoder
 from minidiff.encoders.vae import VAE, cells_of
 from minidiff.latent import LatentModel, usual_shift
 from minidiff.process.flow import Flow
@@ -43,10 +43,10 @@ from train.denoising import (
 from train.drawn import load_drawn
 from train.loop import generator_of, train
 from train.place import Place
+from train.recorded import padded
 from train.supply import Supply, SupplyConfig, paints_on
 from train.tasks import MIX, Tasks
 
-LENGTHS = 16, 24, 56, 64                                        # of texts, where each other one needs a graph
 FOLLOWED = {"": ("recolour", "remove", "season", "time"), "text ": ("text",), "fusion ": ("combine",)}
 
 
@@ -56,9 +56,8 @@ class Config(SupplyConfig):
 
     size: of the pictures.  vae: weights of the VAE.  init: weights to begin with, of the same shape, in the
     latents of the same VAE; "" = random ones.  drawn: edits that train.drawn has drawn; "" = they are drawn
-    as needed.  patch, dim: of the transformer; double, single: how many
-    blocks of each kind.  generation, reconstruction, writing, fusion, choice: shares of a batch, the rest is
-    editing; see train/tasks.py.
+    as needed.  patch, dim: of the transformer; double, single: how many blocks of each kind.  generation,
+    reconstruction, writing, fusion, choice: shares of a batch, the rest is editing; see train/tasks.py.
     shift: how far the times of edits move towards the noise, until the learning rate falls, and with it, to
     last_shift; 0 = as far as FLUX.1's; see `time_shift`.
     emphasis: how much more a cell counts that truly changes, until the learning rate falls, and with it, to
@@ -96,23 +95,25 @@ PRESETS = {
     "cpu": dict(minutes=100, batch=32, dim=160, learning_rate=4e-3, decay=0.6, muon="blocks", distinct=2000),
     "gpu": dict(minutes=9, batch=512, learning_rate=3e-3, decay=0.6, muon="blocks", distinct=600, every=2,
                 drawn="runs/town-drawn.safetensors", generation=0.15, reconstruction=0.03, writing=0.22,
-                choice=0.05, compile=True, graphs=True, sample_minutes=60),
+                choice=0.05, compile=True, graphs=True, sample_minutes=4),
 }
 
 
 def main(config):
     """Train, and return the training's State; with config.export the EMA weights go to data/weights."""
-    device = Place.find(config.device).device
-    process, vae = Flow(), VAE.load(config.vae, device)
-    tasks = Tasks(config, paints_on(config, device), load_drawn(config.drawn) if config.drawn else None)
-    _, latents_of = load_weights(config.vae)                    # now: its name may mean others at the end
+    place = Place.find(config.device)
+    process, device = Flow(), place.device
+    vae, (_, latents_of) = VAE.load(config.vae, device), load_weights(config.vae)
+    given = {"vae_sha256": latents_of["sha256"]}                # now: its name may mean others at the end
+    stored, given["drawn_sha256"] = load_drawn(config.drawn) if config.drawn else (None, "")
+    tasks = Tasks(config, paints_on(config, device), stored, place.world * config.accumulate)
     network = begin(config, vae)
-    begin_from(config, lambda name: begin_with(network, name, latents_of["sha256"]))
+    begin_from(config, lambda name: begin_with(network, name, given["vae_sha256"]))
 
     def worded(generator, now):
         """The groups of a pass, with their words as tokens."""
-        return [(padded(network.text.tokenize(group.words), LENGTHS if config.graphs else ()), group)
-                for group in tasks(generator, now)]
+        fit = padded if place.plays_graphs(config.graphs) else lambda tokens: tokens
+        return [(fit(network.text.tokenize(group.words)), group) for group in tasks(generator, now)]
 
     supply = Supply(worded, config, device, partial(as_latents, vae))
 
@@ -128,9 +129,9 @@ def main(config):
         save_samples(model, path.with_suffix(".png"))
         save_point(path.with_suffix(".json"), {"step": step, **figures(model)})
 
-    state = train(network, make_batch, config, look, {"vae_sha256": latents_of["sha256"]})
-    if config.export and state.done and Place.find(config.device).first:
-        export(state, config, latents_of["sha256"])
+    state = train(network, make_batch, config, look, given)
+    if config.export and state.done and place.first:
+        export(state, config, given)
     return state
 
 
@@ -169,12 +170,6 @@ def time_shift(config, z0, contexts, falling):
         return usual
     first, last = config.shift or usual, config.last_shift or usual
     return last * (first / last) ** falling
-
-
-def padded(tokens, lengths):
-    """Tokens, (n, L), with padding up to the first of these lengths that is enough: nobody looks at it."""
-    length = next((length for length in lengths if length >= tokens.shape[1]), tokens.shape[1])
-    return F.pad(tokens, (0, length - tokens.shape[1]), value=PAD)
 
 
 def as_latents(vae, groups):
@@ -282,13 +277,17 @@ def figures(model, n=64, steps=10):
     return found
 
 
-def export(state, config, vae_sha256):
-    """Write the EMA weights in half precision to data/weights, with what made them, and in which latents."""
+def export(state, config, given):
+    """Write the EMA weights in half precision to data/weights, with what made them, and in which latents.
+
+    given: the hashes of the VAE, and of the edits that were drawn already, or "".
+    """
     shapes = {"dit": asdict(state.ema.dit.config), "text": asdict(state.ema.text.config)}
     save_weights(config.name, state.ema.state_dict(), {
         "config": {**shapes, "process": {"name": "flow"}, "size": config.size,
-                   "vae": config.vae, "vae_sha256": vae_sha256},
-        "data": "town", **made_by(state, "train.flow", config)})
+                   "vae": config.vae, "vae_sha256": given["vae_sha256"]},
+        "data": "town", **({"drawn_sha256": given["drawn_sha256"]} if config.drawn else {}),
+        **made_by(state, "train.flow", config)})
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def train(network, make_batch, config, sample=None, given=None):
     state.resume(config.folder)
     parallel = place.parallel(compiled(network) if config.compile else network)
     run = one_pass(parallel, config, place)
-    if config.graphs and place.device.type == "cuda" and place.world == 1:
+    if place.plays_graphs(config.graphs):
         run = Recorded(run, network.parameters())
     log, clock = Log(config.folder, state, place), Clock(state.seconds)
     bar = tqdm(total=state.steps or None, initial=state.step, unit="step", disable=not place.first)
@@ -113,7 +113,7 @@ def one_step(run, parallel, state, make_batch, config, place):
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
     for optimizer in state.optimizers:
         optimizer.step()
-        optimizer.zero_grad(set_to_none=not config.graphs)
+        optimizer.zero_grad(set_to_none=not place.plays_graphs(config.graphs))
     state.follow()
     state.step += 1
     losses, levels = (torch.cat(column) for column in zip(*passes, strict=True))

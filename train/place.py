@@ -24,6 +24,8 @@ class Place:
         """The place of this process, which under torchrun joins the others."""
         rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         device = best_device() if device == "auto" else torch.device(device)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)                       # streams and graphs are of the current one
         if world > 1:
             if device.type == "cuda":
                 device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
@@ -45,6 +47,10 @@ class Place:
     def passing(self, parallel, last):
         """Around each pass of a step: processes exchange gradients in the last one only."""
         return parallel.no_sync() if self.world > 1 and not last else nullcontext()
+
+    def plays_graphs(self, wanted):
+        """Are passes CUDA graphs? If asked for, and on one GPU: no gradients come from elsewhere."""
+        return wanted and self.device.type == "cuda" and self.world == 1
 
     def autocast(self, bf16):
         """bfloat16 for what can bear it, if asked for and if this device gains from it."""

@@ -1,4 +1,4 @@
-"""A pass through a network and back as a CUDA graph: recorded once, then played.
+"""A pass through a network and back as a CUDA graph: captured once, then replayed.
 
 A small network leaves a GPU idle: most of its thousands of kernels end before Python has asked for the next.
 A graph asks for all of them at once.
@@ -7,10 +7,13 @@ A graph asks for all of them at once.
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 
+from minidiff.encoders.text import PAD
 from train.batches import each, tensors_of
 
-WARMUP = 3                                                      # passes before one is recorded
+WARMUP = 3                                                      # passes before one is captured
+LENGTHS = 16, 24, 56, 64                                        # of texts: each that differs needs a graph
 
 
 class Recording(NamedTuple):
@@ -22,10 +25,13 @@ class Recording(NamedTuple):
 
 
 class Recorded:
-    """Passes over batches on a GPU: the first of its shapes is recorded, all are played.
+    """Passes over batches on a GPU: the first one of its shapes is captured, all are replayed.
 
     run: batch -> tensors; it adds to gradients, and neither reads from the CPU nor lets it wait.
-    parameters: whose gradients; from now on they are never None: set them to 0, where they would be.
+    parameters: those that are trained. Their gradients are tensors from now on, never None: empty them with
+    zero_grad(set_to_none=False).
+    Each kind of shapes keeps its graph, so let there be few. Raises ValueError for a batch that holds
+    anything but tensors.
     """
 
     def __init__(self, run, parameters):
@@ -36,17 +42,17 @@ class Recorded:
 
     def __call__(self, batch):
         """What run(batch) returns."""
-        shapes = tuple(tensor.shape for tensor in tensors_of(batch))
-        if shapes not in self.recordings:
-            self.recordings[shapes] = self.record(batch)
-        recording = self.recordings[shapes]
+        kind = tuple((tensor.shape, tensor.dtype) for tensor in tensors_of(batch))
+        if kind not in self.recordings:
+            self.recordings[kind] = self.record(batch)
+        recording = self.recordings[kind]
         for mine, given in zip(tensors_of(recording.batch), tensors_of(batch), strict=True):
             mine.copy_(given)
         recording.graph.replay()
         return tuple(tensor.clone() for tensor in recording.found)
 
     def record(self, batch):
-        """The Recording for batches of these shapes; gradients stay as they were."""
+        """The Recording for batches of this kind; gradients stay as they were."""
         batch = each(torch.clone, batch)
         gradients = [parameter.grad.clone() for parameter in self.parameters]
         graph, found = self.captured(batch)
@@ -56,7 +62,7 @@ class Recorded:
     def captured(self, batch):
         """(graph, what it will have found after each replay), by PyTorch's recipe for whole passes.
 
-        Only this thread must leave the memory alone meanwhile: another one pins batches.
+        Only this thread must leave the GPU's memory alone meanwhile: another one pins batches.
         """
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
@@ -69,3 +75,9 @@ class Recorded:
         with torch.cuda.graph(graph, self.pool, capture_error_mode="thread_local"):
             found = self.run(batch)
         return graph, found
+
+
+def padded(tokens, lengths=LENGTHS):
+    """Tokens, (n, L), with padding up to the first of these lengths that is enough: nobody looks at it."""
+    length = next((length for length in lengths if length >= tokens.shape[1]), tokens.shape[1])
+    return F.pad(tokens, (0, length - tokens.shape[1]), value=PAD)

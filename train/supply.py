@@ -20,7 +20,7 @@ class AgainConfig(LoopConfig):
     """What batches that come again need to know.
 
     distinct: batches that differ, before they come again with other noise; 0 = all do, and none is kept.
-    every: steps to a new one of these, with old ones between, so that no step waits for painting.
+    every: steps to a new one of these, with old ones between, since painting takes time.
     """
 
     distinct: int = 0

@@ -23,9 +23,9 @@ from train.data import StoredEdits, TownEdits, TownScenes
 # Each kind as often as it stands here: those that are soon learnt least.
 MIX = ("season", "time", "style") + ("remove", "relational", "add", "move", "text") * 2 + (
     "recolour", "replace", "resize") * 3
-KINDS = {"editing": MIX, "writing": ("text",), "fusion": ("combine",), "choice": ("combine",)}
-PART = 64                                                       # edits drawn at once, where a batch has fewer
-PAINTED = 4096                                                  # examples painted at once on a GPU
+KINDS_OF = {"editing": MIX, "writing": ("text",), "fusion": ("combine",), "choice": ("combine",)}
+PART = 64                                                       # made at once, where a batch has fewer
+PAINTED = 4096                                                  # of 64x64, painted at once by a GPU
 RIVALS = 8                                                      # edits among which a rival is looked for
 
 
@@ -47,17 +47,18 @@ class Tasks:
 
     drop: share of captions and instructions that are not said, for guidance. Reconstruction keeps its empty
     instruction: to be told to change nothing is not the same as to be told nothing.
-    stored: the name of each task in KINDS -> edits that are drawn already; None: edits are drawn as needed.
+    stored: each task of KINDS_OF -> edits that are drawn already; None: edits are drawn as needed.
+    passes: of a step, in all processes.
     """
 
-    def __init__(self, config, device, stored=None):
+    def __init__(self, config, device, stored=None, passes=1):
         shares = config.choice, config.fusion, config.reconstruction, config.generation, config.writing
-        self.counts = counts(config.batch, *shares)
-        self.drop, part = config.drop, PART if torch.device(device).type == "cpu" else PAINTED
+        self.counts, self.drop = counts(config.batch, *shares), config.drop
+        part = PART if torch.device(device).type == "cpu" else max(PAINTED * 64**2 // config.size**2, 1)
         self.sources = {task: TownScenes(config.size, device, (config.seed, task), part)
                         for task in ("generation", "reconstruction")}
-        for task, kinds in KINDS.items():
-            self.sources[task] = (StoredEdits(stored[task], config.size, device, part) if stored else
+        for task, kinds in KINDS_OF.items():
+            self.sources[task] = (StoredEdits(stored[task], config.size, device, part, passes) if stored else
                                   TownEdits(kinds, config.size, device, (config.seed, task), PART))
 
     def __call__(self, generator, now):

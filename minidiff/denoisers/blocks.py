@@ -120,8 +120,9 @@ def attend(q, k, v, visible):
 def attend_fused(q, k, v, visible):
     """The same as `attend`, shapes too, by one kernel. The copy is there for the same reason as in `cut`.
 
-    A query that may see nothing sees everything, not the mean of v: nobody looks at such a token, but where
-    all scores are far below 0 cuDNN's way back may make NaN, for all (PyTorch's issue 196678).
+    A query that may see nothing looks at everything; nobody reads such a token. Else, where keys number 64
+    more than a multiple of 128, cuDNN makes NaN of its gradient, since the logarithm of its sum of weights is
+    below -88 (PyTorch's issue 196678). No other score is as low: queries and keys have one length.
     """
     visible = visible | ~visible.any(3, keepdim=True)
     attended = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, visible)

@@ -8,7 +8,7 @@ from torch import nn
 
 from .blocks import Block, modulated
 from .layers import HEAD_DIM, config_from_dict, level_embedding, zero_init
-from .rotary import kept_table, picture_positions, text_positions
+from .rotary import picture_positions, rotary_table, text_positions
 from .unet import check_level, check_mask, check_text, masked_mean
 
 STREAMS = {"single": 1, "double": 2}
@@ -99,6 +99,7 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(Block(dim, condition_dim, STREAMS[kind]) for kind in config.blocks)
         self.modulation = zero_init(nn.Linear(condition_dim, 2 * dim))
         self.head = zero_init(nn.Linear(dim, patch))
+        self.tables = {}                                                           # see rotary
 
     def forward(self, x_t, level, text=None, text_mask=None, contexts=(), context_mask=None, conditions=None):
         """Predict from x_t: v, or whatever the training asked for.
@@ -169,10 +170,19 @@ class DiT(nn.Module):
         return picture_positions(i, *(side // self.config.patch for side in size))
 
     def rotary(self, positions, like):
-        """The rotary table of positions, where the tokens `like` are, and at least as exact as float32."""
+        """The rotary table of positions, where the tokens `like` are, and at least as exact as float32.
+
+        In training it is kept: a pass that is a CUDA graph finds it where it was, and copies nothing.
+        """
         exact = torch.promote_types(like.dtype, torch.float32)
-        places = tuple(map(tuple, positions.tolist()))
-        return kept_table(places, self.config.rotary, exact, like.device)
+        key = tuple(map(tuple, positions.tolist())), exact, like.device
+        if key in self.tables:
+            return self.tables[key]
+        table = rotary_table(positions, self.config.rotary).to(exact)
+        table = table.to(like.device, non_blocking=like.is_cuda)                   # no step waits for it
+        if self.training:
+            self.tables[key] = table
+        return table
 
     def condition(self, level, pooled):
         """What blocks are told: the level, and the mean of the text's tokens -> (B, condition_dim)."""

@@ -1,7 +1,5 @@
 """Rotary positions: queries and keys turn with their place, so that scores know how far apart two are."""
 
-from functools import lru_cache
-
 import torch
 
 THETA = 100
@@ -35,17 +33,6 @@ def rotary_table(positions, channels):
         angles.append(position[:, None] * frequency)                               # (N, n / 2)
     angle = torch.cat(angles, dim=1)
     return torch.stack([angle.cos(), angle.sin()])
-
-
-@lru_cache(maxsize=64)
-def kept_table(positions, channels, dtype, device):
-    """The rotary_table of positions, a tuple of tuples, kept where it is needed: the same at every step.
-
-    Besides, a training whose passes are CUDA graphs may not send it to the GPU in each of them.
-    """
-    with torch.inference_mode(False):                           # what is kept must serve training, too
-        table = rotary_table(torch.tensor(positions, dtype=torch.float64), channels)
-        return table.to(dtype).to(device)
 
 
 def rotate(x, table):

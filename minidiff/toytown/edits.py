@@ -47,9 +47,9 @@ class Edits:
         words = (tuple(values[i] for i in rows.tolist()) for values in (self.requests, self.instruction))
         picked = Edits(*scenes, *words, self.held_out_phrasing[rows], self.size)
         if "_both" in self.__dict__:
-            picked.keeping(*(picture[rows] for picture in self._both))
-        if "reference" in self.__dict__:
-            picked.__dict__["reference"] = self.reference[rows]
+            reference = self.__dict__.get("reference")
+            picked.keeping(*(picture[rows] for picture in self._both),
+                           None if reference is None else reference[rows])
         return picked
 
     def at(self, size: int) -> "Edits":
@@ -61,15 +61,16 @@ class Edits:
         names = ("scenes", "target_scenes", "reference_scenes", "held_out_phrasing")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
-    def keeping(self, source: Tensor, target: Tensor) -> "Edits":
+    def keeping(self, source: Tensor, target: Tensor, reference: Tensor | None = None) -> "Edits":
         """Hand over pictures that are painted already: cached_property keeps its values in __dict__."""
         self.__dict__["_both"] = (source, target)
+        if reference is not None:
+            self.__dict__["reference"] = reference
         return self
 
     def painted(self) -> "Edits":
-        """The same edits, all their pictures painted now, at once: what is taken from them keeps its own."""
-        _ = self._both, self.reference
-        return self
+        """The same edits, with all pictures painted at once, now; so are those of edits taken from them."""
+        return self.keeping(*self._both, self.reference if self.has_reference.any() else None)
 
     @property
     def source(self) -> Tensor:
@@ -146,7 +147,7 @@ class Edits:
     @property
     def has_reference(self) -> Tensor:
         """bool (n,): does the instruction speak of an image 2?"""
-        return self._flags("combine" == request.kind for request in self.requests)
+        return self._flags(request.has_reference for request in self.requests)
 
     @property
     def has_truth(self) -> Tensor:

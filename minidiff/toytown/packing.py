@@ -19,10 +19,10 @@ def packed(edits: Edits) -> tuple[dict[str, Tensor], dict[str, list]]:
     for group, part in zip(GROUPS, parts, strict=True):
         columns |= {f"{group}.{name}": column for name, column in part.columns().items()}
     words = {"instructions": edits.instruction, "requests": [astuple(request) for request in edits.requests]}
-    return as_bytes(columns), words
+    return as_stored(columns), words
 
 
-def as_bytes(columns: dict[str, Tensor]) -> dict[str, Tensor]:
+def as_stored(columns: dict[str, Tensor]) -> dict[str, Tensor]:
     """Columns of scenes as files have them: numbers in float32, categories in one byte."""
     return {name: value.contiguous() if value.is_floating_point() else value.to(torch.uint8)
             for name, value in columns.items()}
@@ -39,7 +39,7 @@ def unpacked(columns: dict[str, Tensor], words: dict[str, list], size: int = 64)
     """The inverse of packed: edits that are painted at `size` when they are looked at."""
     source, target, some = (scenes_in(columns, group) for group in GROUPS)
     requests = tuple(Request(*fields) for fields in words["requests"])
-    has_reference = torch.tensor([request.kind == "combine" for request in requests], dtype=torch.bool)
+    has_reference = torch.tensor([request.has_reference for request in requests], dtype=torch.bool)
     rows = torch.where(has_reference, has_reference.cumsum(0) - 1, len(some))
     reference = Scenes.cat([some, source])[rows]                # the others get any scene: nobody looks at it
     held_out = columns["held_out_instructions"].bool()

@@ -43,6 +43,11 @@ class Request:
         return self.verb.split()[0]
 
     @property
+    def has_reference(self) -> bool:
+        """Does it speak of an image 2?"""
+        return self.kind == "combine"
+
+    @property
     def is_global(self) -> bool:
         """Does it change the whole picture (season, time of day, style)?"""
         return self.subject in ("season", "time", "style")

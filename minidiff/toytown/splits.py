@@ -17,7 +17,7 @@ from torch import Tensor
 
 from minidiff.checkpoint import CheckpointError, data_folder, write_atomically
 from minidiff.toytown.edits import Edits
-from minidiff.toytown.packing import as_bytes, packed, scenes_in, unpacked
+from minidiff.toytown.packing import as_stored, packed, scenes_in, unpacked
 from minidiff.toytown.scene import Scenes, has_held_out
 
 NAMES = ("val", "test")
@@ -41,7 +41,7 @@ class Split:
     def tensors(self) -> dict[str, Tensor]:
         """All numbers by name, as they are stored."""
         scenes = {f"scenes.{name}": column for name, column in self.scenes.columns().items()}
-        return as_bytes({"held_out_captions": self.held_out_phrasing, **scenes}) | packed(self.edits)[0]
+        return as_stored({"held_out_captions": self.held_out_phrasing, **scenes}) | packed(self.edits)[0]
 
     def words(self) -> str:
         """All words, as JSON."""
