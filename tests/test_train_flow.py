@@ -356,6 +356,25 @@ def test_a_training_takes_edits_that_are_drawn_already(quick, monkeypatch, tmp_p
         begun(monkeypatch, replace(config, drawn="none"))
 
 
+def test_a_training_can_keep_a_share_of_the_weights_it_began_with(quick, tmp_path):
+    quick, path = replace(quick, export=True), str(tmp_path / "data/tiny.safetensors")
+    first = flow.main(quick).ema.state_dict()
+    half = replace(quick, folder=str(tmp_path / "half"), init=path, name="half", kept=0.25)
+    last = flow.main(half).ema.state_dict()
+    found, entry = load_weights(tmp_path / "data/half.safetensors")
+    for name, value in first.items():
+        error = (found[name] - 0.25 * value - 0.75 * last[name]).abs().max()
+        assert error <= 2e-3 * max(value.abs().max(), last[name].abs().max())
+    assert any((value - last[name]).abs().max() > 0.01 * value.abs().max() for name, value in found.items())
+    assert "--kept 0.25" in entry["command"]
+    flow.main(replace(quick, folder=str(tmp_path / "other"), seed=1))               # takes the name
+    with pytest.raises(ValueError, match="not the weights that the run began with"):
+        flow.main(half)
+    for wrong in (dict(kept=1.0, init=path), dict(kept=-0.1, init=path), dict(kept=0.5)):
+        with pytest.raises(ValueError, match="at least 0, below 1, and weights to begin with"):
+            replace(quick, **wrong)
+
+
 def test_a_training_can_begin_with_the_weights_of_another(quick, monkeypatch, tmp_path):
     """In half precision, as they were written; in the latents of the same VAE, and of no other."""
     state = flow.main(replace(quick, export=True))

@@ -47,9 +47,9 @@ class LoopConfig:
             raise ValueError("decay = 1: below 1 expected with minutes, since the fall needs steps counted")
 
 
-# These say where, how long and how often to look, not what is learnt: a run may be resumed with others.
+# These say where, how long, what to write and when to look, not what is learnt: a run may go on with others.
 FREE = ("folder", "name", "export", "download", "minutes", "device", "compile", "graphs", "workers",
-        "drawn", "log_steps", "save_minutes", "sample_minutes")
+        "drawn", "kept", "log_steps", "save_minutes", "sample_minutes")
 
 
 def configure(kind, presets, preset, **changes):

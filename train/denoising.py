@@ -25,7 +25,7 @@ from train.state import LAST, PREVIOUS
 T = 1000
 TOKENS = "text.token.weight"
 ORIGIN = "origin.json"                                          # of a run that begins with weights
-MADE = "command", "data_seed", "steps", "seconds", "hardware", "sha256", "curve", "init"
+MADE = "command", "data_seed", "drawn_sha256", "steps", "seconds", "hardware", "sha256", "curve", "init"
 
 
 class TextToImage(nn.Module):

@@ -10,6 +10,7 @@ how many edits of the val split succeed, and how much they keep. These lines go 
 curve of the training.
 """
 
+import json
 import sys
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,6 +30,7 @@ from minidiff.process.flow import Flow
 from train.config import from_command_line
 from train.data import Town, on_device
 from train.denoising import (
+    ORIGIN,
     TOKENS,
     begin_from,
     emphasised,
@@ -62,7 +64,7 @@ class Config(SupplyConfig):
     last_shift; 0 = as far as FLUX.1's; see `time_shift`.
     emphasis: how much more a cell counts that truly changes, until the learning rate falls, and with it, to
     1.  drop: share of captions and instructions that are not said.  export: write
-    data/weights/NAME.safetensors at the end.
+    data/weights/NAME.safetensors at the end.  kept: share of the weights that it began with, in these.
     """
 
     name: str = "town-context"
@@ -84,9 +86,12 @@ class Config(SupplyConfig):
     emphasis: float = 5.0
     drop: float = 0.1
     export: bool = False
+    kept: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
+        if not 0 <= self.kept < 1 or self.kept and not self.init:
+            raise ValueError(f"kept = {self.kept}: at least 0, below 1, and weights to begin with expected")
         if min(self.shift, self.last_shift) < 0:
             raise ValueError(f"shift = {self.shift}, last_shift = {self.last_shift}: at least 0 expected")
 
@@ -283,11 +288,28 @@ def export(state, config, given):
     given: the hashes of the VAE, and of the edits that were drawn already, or "".
     """
     shapes = {"dit": asdict(state.ema.dit.config), "text": asdict(state.ema.text.config)}
-    save_weights(config.name, state.ema.state_dict(), {
+    save_weights(config.name, exported(state, config, given["vae_sha256"]), {
         "config": {**shapes, "process": {"name": "flow"}, "size": config.size,
                    "vae": config.vae, "vae_sha256": given["vae_sha256"]},
         "data": "town", **({"drawn_sha256": given["drawn_sha256"]} if config.drawn else {}),
         **made_by(state, "train.flow", config)})
+
+
+def exported(state, config, vae_sha256):
+    """The weights to write: the EMA's, or between those that the run began with and these.
+
+    kept begun + (1 - kept) EMA: "WiSE-FT", Wortsman et al. (2109.01903). What a short training has unlearnt
+    comes back, and most of what it has learnt stays. Raises ValueError if config.init has other weights now.
+    """
+    weights = state.ema.state_dict()
+    if not config.kept:
+        return weights
+    begun = TokensToVelocity(state.ema.dit.config, state.ema.text.config)
+    entry = begin_with(begun, config.init, vae_sha256)
+    if entry["sha256"] != json.loads((Path(config.folder) / ORIGIN).read_text())["sha256"]:
+        raise ValueError(f"{config.init}: not the weights that the run began with: those expected")
+    return {name: value.to(weights[name]).lerp(weights[name], 1 - config.kept)
+            for name, value in begun.state_dict().items()}
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ SETTING = ("season", "time", "style")
 UNIFIED, PIXELS = "town-context, scale {}", "town-ddpm, scale {}"
 
 
-def rows(model, n=128, steps=20, ddpm_steps=50, scales=(1, 2, 3), seed=0):
+def rows(model, n=128, steps=20, ddpm_steps=50, scales=(1, 2, 3, 5), seed=0):
     """One row for each editor, of n captions.  scales: of guidance, for the unified model."""
     scenes, captions = held_out(n)
     before, reader = load_model(BEFORE, model.device), Reader.load(device=model.device)

@@ -25,7 +25,7 @@ WEIGHTS = "town-context"
 QUICK = dict(each=1, euler=(1, 2), heun_steps=(2,), usual=(2,), alone=1)
 
 
-def rows(model, each=12, euler=(4, 8, 20, 50), heun_steps=(10,), usual=(20,), alone=3, seed=0):
+def rows(model, each=12, euler=(1, 4, 8, 20, 50), heun_steps=(10,), usual=(20,), alone=3, seed=0):
     """One row for each number of steps.  each: edits of a kind; alone: how many are timed, one at a time."""
     edits = held_out_edits(each, model.size, KINDS)
     everything = torch.ones(len(edits), dtype=torch.bool)
