@@ -180,7 +180,7 @@ def test_only_the_parts_of_the_step_are_kept(small):
     for step in range(4):                                       # the last one begins a new part
         for number in range(2):
             source(2, Now(step, number, 1.0))
-    assert sorted(source.drawn) == [(2, 1, 0), (2, 1, 1)]
+    assert sorted(source.parts) == [(2, 1, 0), (2, 1, 1)]
 
 
 def test_weights_of_pixels():

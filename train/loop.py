@@ -61,7 +61,7 @@ def train(network, make_batch, config, sample=None, given=None):
     with interrupts() as interrupted, bar:
         stopping = False
         while not state.done and not stopping:
-            log.add(*one_step(run, parallel, state, make_batch, config, place))
+            log.add(*one_step(parallel, state, make_batch, config, place, run))
             state.seconds, known = clock.seconds(), state.steps
             state.mark()
             stopping, steps = place.agree(interrupted.is_set(), count_steps(state, config))
@@ -96,8 +96,12 @@ def one_pass(parallel, config, place):
     return run
 
 
-def one_step(run, parallel, state, make_batch, config, place):
-    """One update of the weights and of their running mean: what Log.add takes in.  run: as by `one_pass`."""
+def one_step(parallel, state, make_batch, config, place, run=None):
+    """One update of the weights and of their running mean: what Log.add takes in.
+
+    run: does a pass, None = as `one_pass`.
+    """
+    run = run or one_pass(parallel, config, place)
     for optimizer in state.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(state.step, state, config)
