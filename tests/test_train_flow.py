@@ -23,7 +23,7 @@ from minidiff.images import to_pil
 from minidiff.latent import LatentModel
 from minidiff.process.flow import Flow, shift_for, shifted
 from minidiff.toytown import KINDS, load_split
-from train import denoising, drawn, flow, tasks
+from train import denoising, drawn, flow, look, tasks
 from train.batches import each
 from train.config import configure
 from train.data import Town, TownEdits, TownScenes, on_device
@@ -41,8 +41,8 @@ def quick(small_flow, monkeypatch, tmp_path, tiny_latent_weights):
     """A config of two steps; networks and samples are small, data/ is temporary, but for the splits."""
     load_split("val", 32)
     monkeypatch.setattr(tasks, "PART", 8)
-    monkeypatch.setattr(flow.save_samples, "__defaults__", (2, 1))
-    monkeypatch.setattr(flow.figures, "__defaults__", (2, 1))
+    monkeypatch.setattr(look.save_samples, "__defaults__", (2, 1))
+    monkeypatch.setattr(look.figures, "__defaults__", (2, 1))
     monkeypatch.setattr(flow, "save_weights", partial(checkpoint.save_weights, folder=tmp_path / "data"))
     return flow.Config(folder=str(tmp_path / "run"), name="tiny", size=32, steps=2, batch=8, warmup=1,
                        log_steps=1, device="cpu", bf16=False, dim=32, double=1, single=1, generation=0.25,
@@ -488,7 +488,7 @@ def test_edits_are_drawn_from_their_pictures(quick, vae, monkeypatch):
         return lambda z_t, t: (z_t - contexts[0]) / t
 
     monkeypatch.setattr(model, "denoiser", denoiser)
-    x = flow.edited(model, edits, 4)
+    x = look.edited(model, edits, 4)
     assert (x - vae.round_trip(edits.source)).abs().max() < 1e-4
     (words, contexts), = seen
     assert words == list(edits.instruction) and torch.equal(contexts[1], vae.latents(edits.reference))

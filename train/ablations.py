@@ -32,7 +32,8 @@ from minidiff.process.guidance import drop_conditions
 from train.config import LoopConfig, command_line, from_command_line
 from train.data import on_device
 from train.denoising import emphasised, logit_normal_times, val_edits
-from train.flow import begin, drawn, edited, noised, time_shift
+from train.flow import begin, noised, time_shift
+from train.look import drawn, edited
 from train.loop import train
 from train.place import Place
 from train.pool import pooled

@@ -4,6 +4,7 @@ A source is called with (n, generator) and returns n pictures and n captions, th
 What comes in parts is called with (n, now), as train.loop has it, and returns the same for the same step.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +32,18 @@ class Town:
 
     def __call__(self, n, generator):
         """(x0 (n, 3, size, size) float32 in [-1, 1] on the device, n captions)"""
-        seed = draw_seed(generator)
-        drawn = scenes(n, seed)
-        return paint(drawn.to(self.device), self.size), captions(drawn, seed)
+        drawn, said = captioned(n, generator)
+        return paint(drawn.to(self.device), self.size), said
 
 
-class InParts:
+def captioned(n, generator):
+    """(n fresh scenes, their captions)"""
+    seed = draw_seed(generator)
+    drawn = scenes(n, seed)
+    return drawn, captions(drawn, seed)
+
+
+class InParts(ABC):
     """Examples for every pass of a step, the same for the same step, drawn and painted several steps at once.
 
     Few at a time cost more each.  part: about how many are made at once.
@@ -55,9 +62,9 @@ class InParts:
             self.parts[wanted] = self.fresh(n, range(part * count, (part + 1) * count), now.number)
         return self.parts[wanted][place * n : (place + 1) * n]
 
+    @abstractmethod
     def fresh(self, n, steps, number):
         """n examples for a pass, by its number, of each of these steps: something that may be sliced."""
-        raise NotImplementedError
 
 
 class TownEdits(InParts):
@@ -99,9 +106,8 @@ class TownScenes(InParts):
 
     def fresh(self, n, steps, number):
         """As InParts.fresh: Captioned."""
-        seeds = [draw_seed(generator_of(self.seed, "scenes", step, number)) for step in steps]
-        drawn = [scenes(n, seed) for seed in seeds]
-        said = [captions(part, seed) for part, seed in zip(drawn, seeds, strict=True)]
+        generators = [generator_of(self.seed, "scenes", step, number) for step in steps]
+        drawn, said = zip(*(captioned(n, generator) for generator in generators))
         return Captioned(paint(Scenes.cat(drawn).to(self.device), self.size), sum(said, []))
 
 

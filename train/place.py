@@ -24,12 +24,11 @@ class Place:
         """The place of this process, which under torchrun joins the others."""
         rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         device = best_device() if device == "auto" else torch.device(device)
+        if world > 1 and device.type == "cuda":
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)                       # streams and graphs are of the current one
         if world > 1:
-            if device.type == "cuda":
-                device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-                torch.cuda.set_device(device)
             if not distributed.is_initialized():
                 distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
                 atexit.register(leave)
