@@ -101,7 +101,7 @@ def enclosed(lines, gap=2):
 
 
 def grown(region, by):
-    """A region and all pixels at most `by` away across and down; bool (1, 1, H, W)."""
+    """A region and all pixels at most `by` away across and down; bool (n, 1, H, W)."""
     return max_pool2d(region.float(), 2 * by + 1, stride=1, padding=by) > 0
 
 

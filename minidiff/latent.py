@@ -73,14 +73,14 @@ class LatentModel(ReadsPrompts):
         """
         return self.process.times(steps, usual_shift(z, self.dit.config.patch) if shift is None else shift)
 
-    def denoiser(self, prompts, scale=1.0, contexts=(), size=None, guide=cfg):
+    def denoiser(self, prompts, scale=1.0, contexts=(), size=None, guide=cfg, guided_above=0.0):
         """denoise(z_t, t) -> v, with a prompt and context pictures for each z_t bound to it, prepared once.
 
         prompts: B strings; without contexts "" means anything, with contexts: change nothing; None: nothing
         was said.  contexts: up to 3 latents, each (B, C, h, w), clean; of any sizes.  size: (h, w) of z_t;
         None: of the first context, or of the pictures that the network was trained on.
         scale, guide: guide(uncond, cond, scale), where uncond sees the contexts, too, but was told nothing;
-        both go through the network in one batch. 1 = off.
+        both go through the network in one batch. 1 = off.  guided_above: a level; up to it, off, too.
         Raises ValueError for prompts that cannot be read, and contexts that do not fit.
         """
         prompts = list(prompts)
@@ -93,12 +93,16 @@ class LatentModel(ReadsPrompts):
         text, text_mask = self.encode(sum(told, []))
         contexts = [torch.cat([context] * len(told)) for context in contexts]
         conditions = self.dit.prepare(text, text_mask, contexts, size)
+        alone = conditions.last(len(prompts))
 
         def denoise(z_t, t):
-            many = torch.cat([z_t] * len(told))
-            t = t.repeat(len(told)) if isinstance(t, torch.Tensor) and t.ndim else t
-            branches = self.dit(many, self.level(t), conditions=conditions).chunk(len(told))
-            return guide(*branches, scale) if len(told) > 1 else branches[0]
+            t = torch.as_tensor(t)
+            low = t <= guided_above                                                # () or (B,)
+            if len(told) == 1 or low.all():
+                return self.dit(z_t, self.level(t), conditions=alone)
+            level = self.level(t.repeat(2) if t.ndim else t)
+            uncond, cond = self.dit(torch.cat([z_t, z_t]), level, conditions=conditions).chunk(2)
+            return torch.where(low.to(z_t.device).view(-1, 1, 1, 1), cond, guide(uncond, cond, scale))
 
         return denoise
 

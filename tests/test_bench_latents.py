@@ -73,9 +73,35 @@ def test_floor_is_the_round_trip_outside_the_region_and_the_codec_stands_on_it(b
         error = (model.vae.round_trip(batch.source)[i] - batch.source[i])[outside].square().mean()
         assert found["floor"][i].item() == pytest.approx(10 * torch.log10(4 / error).item(), abs=1e-3)
     assert found["over floor"][local].abs().max() < 1e-4 and found["floor"][~local].isnan().all()
+    assert found["far"][local].nan_to_num(0).abs().max() < 1e-4 and found["far"][~local].isnan().all()
     truth = grammar.judged_in_latents(grammar.by_codec(model, batch, None, "target"), batch, model)
     by_hand = psnr(model.vae.round_trip(batch.target), batch.target, batch.region)
     assert (truth["truth"] - by_hand).abs().max() < 1e-3
+
+
+def test_far_counts_only_what_is_more_than_eight_pixels_from_any_change(batch, model):
+    """A spot near the region costs nothing there, one far from it much; where all is near, nothing counts."""
+    local = (~batch.is_global).nonzero().flatten().tolist()
+    codec = model.vae.round_trip(batch.source)
+    rows, columns = torch.meshgrid(*[torch.arange(batch.size)] * 2, indexing="ij")
+    seen = set()
+    for i in local:
+        changed = batch.region[i, 0].nonzero()
+        down, across = (rows[..., None] - changed[:, 0]).abs(), (columns[..., None] - changed[:, 1]).abs()
+        distance = torch.maximum(down, across).amin(2)                             # king's moves to the region
+        far = distance > 8
+        error = (codec[i] - batch.source[i]).square()
+        for spot in ((distance > 0) & ~far, far):
+            spoilt = codec[i].where(~spot, -batch.source[i].sign())
+            found = grammar.judged_in_latents(spoilt[None], batch[[i]], model)["far"].item()
+            if not far.any():
+                assert found != found
+                continue
+            after = (spoilt - batch.source[i]).square()
+            wanted = 10 * torch.log10(error[:, far].mean() / after[:, far].mean()).item()
+            assert found == pytest.approx(wanted, abs=1e-2)
+            seen.add(round(wanted) == 0)
+    assert seen == {True, False}
 
 
 def test_strict_success_bows_to_the_floor_but_not_further(batch):
@@ -118,7 +144,7 @@ def test_no_edit_is_alone_with_its_pictures(model):
 def test_rows_of_the_grammar(model):
     found = grammar.rows(model, **grammar.QUICK)
     own = {row["edits"]: row for row in found if row["editor"] == grammar.CONTEXT}
-    assert own["all"]["n"] == 24 and own["all"]["network calls"] == 2 * 3
+    assert own["all"]["n"] == 24 and own["all"]["network calls"] == 2 + 2 + 1
     assert {row["editor"] for row in found} == {
         "identity", "re-roll", "oracle", "codec: source", grammar.TRUTH, grammar.CONTEXT, grammar.MORE}
     figures = grammar.chief(found)["town-context"]
@@ -162,10 +188,11 @@ def test_the_right_picture_is_the_one_that_is_asked_for():
 # Steps
 
 def test_rows_of_steps_count_every_call(model):
-    """Two branches: prepared once, then Euler 1, 2, Heun 2 + 1."""
+    """Two branches, prepared once; but one in the last step, and where Heun's step before it looks ahead."""
     found = steps.rows(model, **steps.QUICK)
     assert [(row["steps"], row["network calls"]) for row in found] == [
-        ("1 of Euler", 4), ("2 of Euler", 6), ("2 of Heun", 8), ("2 of Euler, FLUX.1's levels", 6)]
+        ("1 of Euler", 2 + 1), ("2 of Euler", 2 + 2 + 1), ("2 of Heun", 2 + 2 + 1 + 1),
+        ("2 of Euler, FLUX.1's levels", 2 + 2 + 1)]
     assert all(row["n"] == 12 and row["seconds"] > 0 for row in found)
     assert list(steps.chief(found)["town-context"]) == [row["steps"] for row in found]
 
@@ -174,12 +201,12 @@ def test_heuns_walk_by_hand(model):
     z, words = normal_like(torch.empty(1, 8, 8, 8), seeded(3)), ["make the car blue"]
     noise = normal_like(z, seeded(4))
     (_, last) = steps.heun_walk(model, words, [z], noise, seeded(0), 2, 1.5)
-    times = model.times(2, noise, 1.0)
-    denoise = model.denoiser(words, 1.5, [z], (8, 8), steps.GUIDES["norm"])
-    v = denoise(noise, times[0])
-    v_next = denoise(noise + (times[1] - times[0]) * v, times[1])
+    times = model.times(2, noise, 2.0)
+    steered, free = (model.denoiser(words, scale, [z], (8, 8), steps.GUIDES["norm"]) for scale in (1.5, 1.0))
+    v = steered(noise, times[0])
+    v_next = free(noise + (times[1] - times[0]) * v, times[1])
     x = noise + (times[1] - times[0]) * (v + v_next) / 2
-    assert (last.x - (x - times[1] * denoise(x, times[1]))).abs().max() < 1e-4
+    assert (last.x - (x - times[1] * free(x, times[1]))).abs().max() < 1e-4
 
 
 def test_the_usual_walk_has_flux_levels(model):

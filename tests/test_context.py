@@ -9,6 +9,7 @@ from minidiff.cli import main
 from minidiff.control import controls
 from minidiff.control.context import (
     GUIDES,
+    SCALE,
     context_edit,
     context_generate,
     context_walk,
@@ -49,10 +50,10 @@ def test_an_edit_is_sampling_by_euler_from_pure_noise(model, street, guidance):
     options = dict(others=[street[1:2]], steps=5, scale=2.0, guidance=guidance)
     found = list(context_edit(model, street[:1], EVERYWHERE, INSTRUCTION, generator=seeded(), **options))
     contexts = [model.latents(street[i : i + 1]) for i in range(2)]
-    denoise = model.denoiser([INSTRUCTION], 2.0, contexts, guide=GUIDES[guidance])
+    denoise = model.denoiser([INSTRUCTION], 2.0, contexts, guide=GUIDES[guidance], guided_above=5 / 9)
     generator = seeded()
     z = start = torch.randn(1, 8, 8, 8, generator=generator)
-    times = [2.5 * u / (2.5 * u + 1 - u) for u in (1, 0.8, 0.6, 0.4, 0.2, 0)]      # by hand: shifted by 5 / 2
+    times = [5 * u / (5 * u + 1 - u) for u in (1, 0.8, 0.6, 0.4, 0.2, 0)]          # by hand: shifted by 5
     walk = sample(model.process, denoise, start, times, generator, model.process.euler_step)
     for state, same, t, t_next in zip(found, walk, times, times[1:], strict=False):
         z = z + (t_next - t) * denoise(z, t)
@@ -75,13 +76,25 @@ def test_levels_are_near_the_noise_in_edits_as_flux_has_them_in_drawings_or_as_a
         return [1, *(state.t for state in walk)]
 
     z = model.latents(street[:1])
-    for contexts, options, shift in (([z], {}, 1.5), ((), {}, shift_for(16)), ([z], {"shift": 2}, 2),
+    for contexts, options, shift in (([z], {}, 3), ((), {}, shift_for(16)), ([z], {"shift": 2}, 2),
                                      ((), {"shift": 3}, 3)):
         assert levels(contexts, **options) == Flow().times(3, shift)
     with pytest.raises(ValueError, match="shift = 0: above 0 expected"):
         levels([z], shift=0)
     for steps in (4, 20, 50):
-        assert Flow().times(steps, shift_for_edits(steps))[-2] == pytest.approx(1 / (3 - 2 / steps))
+        assert Flow().times(steps, shift_for_edits(steps))[-2] == pytest.approx(1 / (2 - 1 / steps))
+
+
+def test_guidance_steers_all_steps_of_drawings_all_but_the_last_of_edits_or_as_asked(model, street):
+    """Each branch is one call of the network, and so is what is prepared for it."""
+    z, noise = model.latents(street[:1]), torch.randn(1, 8, 8, 8, generator=seeded())
+    for contexts, options, calls in (
+            ([z], {}, 2 + 2 + 2 + 1), ((), {}, 2 + 2 + 2 + 2), ([z], {"guided_above": 0}, 2 + 2 + 2 + 2),
+            ((), {"guided_above": 1}, 2 + 1 + 1 + 1), ([z], {"guided_above": 0.9}, 2 + 2 + 1 + 1),
+            ([z], {"scale": 1.0}, 1 + 1 + 1 + 1)):
+        with model.counted() as counted:
+            list(context_walk(model, [INSTRUCTION], contexts, noise, seeded(), 3, **{"scale": 2.0} | options))
+        assert counted[0] == calls
 
 
 def test_contexts_are_clean_at_every_step(model, street, monkeypatch):
@@ -93,9 +106,10 @@ def test_contexts_are_clean_at_every_step(model, street, monkeypatch):
         list(context_edit(model, street[:1], EVERYWHERE, INSTRUCTION, generator=seeded(seed), steps=3))
     hook.remove()
     assert len(seen) == 6
+    assert [len(conditions.pooled) for conditions in seen] == [2, 2, 1] * 2        # the last is not guided
     for conditions in seen[1:]:
         for one, other in zip(conditions.memory, seen[0].memory, strict=True):
-            assert all(map(torch.equal, one, other))
+            assert all(torch.equal(a, b[-len(a):]) for a, b in zip(one, other, strict=True))
 
 
 def test_which_picture_is_which_matters(model, street):
@@ -144,7 +158,7 @@ def test_the_verb_takes_one_picture_or_several_of_any_size(model, street):
     options = dict(steps=2, scale=2.0)
     alone = editor.edit(first, INSTRUCTION, control="context", **options)
     listed = editor.edit([first], INSTRUCTION, control="context", **options)
-    assert np.array_equal(alone.image, listed.image) and alone.network_calls == 2 + 2 * 2
+    assert np.array_equal(alone.image, listed.image) and alone.network_calls == 2 + 2 + 1
     results = [alone, editor.edit([first, second], INSTRUCTION, **options),
                editor.edit([first, wide], INSTRUCTION, **options),
                editor.edit([first, second, wide], INSTRUCTION, **options)]
@@ -216,7 +230,7 @@ def test_the_command_line_takes_other_pictures(model, street, tiny_latent_weight
         to_pil(picture).save(tmp_path / f"{i}.png")
     first, second, third, out = (str(tmp_path / f"{name}.png") for name in (0, 1, 2, "out"))
     common = ["--model", str(tiny_latent_weights), "--device", "cpu", "--steps", "2", "--guidance", "plain"]
-    options = dict(steps=2, guidance="plain", scale=1.5)
+    options = dict(steps=2, guidance="plain", scale=SCALE)
     assert main(["edit", first, INSTRUCTION, out, "--with", second, "--with", third, *common]) == 0
     expected = Editor(model).edit([first, second, third], INSTRUCTION, **options)
     assert np.array_equal(Image.open(out), expected.image)

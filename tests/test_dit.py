@@ -303,6 +303,14 @@ def test_conditions_repeat():
         assert (result - net(x, at, *conditions)).abs().max() < 1e-5
 
 
+def test_conditions_of_the_last_alone():
+    net, (x_t, level, *conditions) = randomise(DiT(SMALL)), inputs()
+    prepared = net.prepare(*conditions, (4, 6))
+    whole = net(x_t, level, conditions=prepared)
+    for n in (1, 2, 3):
+        assert (net(x_t[-n:], level[-n:], conditions=prepared.last(n)) - whole[-n:]).abs().max() < 1e-5
+
+
 def test_every_source_is_read():
     net, (x_t, level, text, text_mask, contexts) = randomise(DiT(SMALL)), inputs()
     base = net(x_t, level, text, text_mask, contexts)

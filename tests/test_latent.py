@@ -70,6 +70,21 @@ def test_guidance_takes_one_batch_and_scale_one_half_of_it(model):
         assert calls[0] == 2 * 2 * branches                     # two pictures, prepared and denoised
 
 
+def test_guidance_ends_at_a_level(model):
+    """Up to it, the network is asked once, and its answer is the one without guidance."""
+    z_t, contexts = draw(0), [draw(1)]
+    free, steered = (model.denoiser(WORDS, scale, contexts) for scale in (1.0, 3.0))
+    denoise = model.denoiser(WORDS, 3.0, contexts, guided_above=0.5)
+    for t, expected, asked in ((0.51, steered, 4), (0.5, free, 2), (0.2, free, 2)):
+        for level in (t, torch.tensor(t), torch.tensor([t, t])):
+            with model.counted() as calls:
+                found = denoise(z_t, level)
+            assert calls[0] == asked and (found - expected(z_t, level)).abs().max() < 1e-5
+    mixed = torch.tensor([0.8, 0.3])
+    found = denoise(z_t, mixed)
+    assert (found - torch.stack([steered(z_t, mixed)[0], free(z_t, mixed)[1]])).abs().max() < 1e-5
+
+
 def test_no_pictures_and_no_words_is_unconditional(model):
     z_t = draw(0)
     free = forward(model, z_t, T, [None, None])

@@ -58,7 +58,7 @@ class Config:
             raise ValueError(f"workers = {self.workers}: at least 1 expected")
 
 
-PRESETS = {"cpu": {}, "gpu": dict(editing=132096, writing=68608, fusion=36864, choice=16384, workers=14)}
+PRESETS = {"cpu": {}, "gpu": dict(editing=186368, writing=92160, fusion=55296, choice=23552, workers=14)}
 
 
 def main(config):

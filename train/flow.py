@@ -92,8 +92,8 @@ class Config(SupplyConfig):
 
 PRESETS = {
     "cpu": dict(minutes=100, batch=32, dim=160, learning_rate=4e-3, decay=0.6, muon="blocks", distinct=2000),
-    "gpu": dict(minutes=9, batch=512, learning_rate=3e-3, decay=0.6, muon="blocks", distinct=600, every=2,
-                drawn="runs/town-drawn.safetensors", generation=0.15, reconstruction=0.03, writing=0.22,
+    "gpu": dict(minutes=12, batch=512, learning_rate=3e-3, decay=0.6, muon="blocks", distinct=900, every=2,
+                drawn="runs/town-drawn.safetensors", generation=0.2, reconstruction=0.03, writing=0.2,
                 choice=0.05, compile=True, graphs=True, sample_minutes=4),
 }
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from minidiff.process.guidance import drop_conditions
 from train.data import StoredEdits, TownEdits, TownScenes
 
-# Each kind as often as it stands here: those that are soon learnt least.
-MIX = ("season", "time", "style") + ("remove", "relational", "add", "move", "text") * 2 + (
-    "recolour", "replace", "resize") * 3
+# Each kind as often as it stands here: those that are soon learnt least, those that fail most often most.
+MIX = ("season", "time", "style") + ("remove", "relational", "move", "text") * 2 + (
+    "recolour", "resize") * 3 + ("add", "replace") * 4
 KINDS_OF = {"editing": MIX, "writing": ("text",), "fusion": ("combine",), "choice": ("combine",)}
 PART = 64                                                       # made at once, where a batch has fewer
 PAINTED = 4096                                                  # of 64x64, painted at once by a GPU

@@ -2,7 +2,9 @@
 
 Edits of the frozen test split. The columns are those of `edits`: "success", "truth", "kept", "changed",
 "survived". "floor" is what the round trip through the VAE keeps outside the region, the median of local
-edits, and "over floor" what the editor keeps beyond it: an editor in latents hardly gets above 0.
+edits, and "over floor" what the editor keeps beyond it: an editor in latents hardly gets above 0. "far": the
+same, but only where nothing changes within 8 pixels, a token's side: what is lost nearer by is mostly a thing
+that is not quite where or as it should be.
 "strict": success, and at least the smaller of 35 dB and the floor less 1 dB kept, or all survived; the same
 for all editors here. "codec: source" is the round trip of the source, "codec: truth" that of the true render,
 about as good as an editor in these latents can be. "combine" takes from image 2: an object's look, an object
@@ -20,7 +22,8 @@ from minidiff.bench.common import last, seeded
 from minidiff.bench.edits import BATCH, COLUMNS, FOUR, edited, row
 from minidiff.bench.judging import NULL_EDITORS, TARGETED, TESTED, first_of_each, held_out_edits, judged
 from minidiff.control.context import SCALE, context_walk
-from minidiff.encoders.vae import codec_floor
+from minidiff.images import grown
+from minidiff.measure.quality import psnr
 from minidiff.process.sample import normal_like
 from minidiff.toytown.glyphs import LATIN
 from minidiff.toytown.paint import paint
@@ -31,7 +34,9 @@ WEIGHTS = "town-context"
 QUICK = dict(each=2, few=1, steps=2)
 KINDS = (*TESTED, "combine")
 CONTEXT, MORE, TRUTH = "pictures as tokens", "pictures as tokens, a picture more", "codec: truth"
-WITH_FLOOR = (*COLUMNS, ("floor (dB)", "floor", "median"), ("over floor (dB)", "over floor", "median"))
+FAR = 8                                                         # pixels, a token's side
+WITH_FLOOR = (*COLUMNS, ("floor (dB)", "floor", "median"), ("over floor (dB)", "over floor", "median"),
+              ("far (dB)", "far", "median"))
 APART = (*WITH_FLOOR, ("right picture", "right", "mean"))
 
 
@@ -130,12 +135,17 @@ def with_the_other(edits):
 
 
 def judged_in_latents(outputs, edits, model):
-    """As judging.judged, with the model's codec in mind; "floor", "over floor": dB, nan for global edits."""
-    source, keep = edits.source.to(model.device), ~edits.region.to(model.device)
-    floor = codec_floor(model.vae, source, keep).cpu().double()
+    """As judging.judged, with the model's codec in mind; "floor", "over floor" and "far": dB, nan for global
+    edits, and "far" also where there is no such pixel.
+    """
+    codec, keep, far = (model.vae.round_trip(edits.source.to(model.device)).cpu(), ~edits.region,
+                        ~grown(edits.region, FAR))
+    floor = psnr(codec, edits.source, keep).double()
     figures = judged(outputs, edits, floor=floor)
     local = floor.masked_fill(edits.is_global, torch.nan)
-    return figures | {"floor": local, "over floor": figures["kept"] - local}
+    beyond = (psnr(outputs, edits.source, far) - psnr(codec, edits.source, far)).double()
+    beyond = beyond.masked_fill(edits.is_global | ~far.flatten(1).any(1), torch.nan)
+    return figures | {"floor": local, "over floor": figures["kept"] - local, "far": beyond}
 
 
 def by_codec(model, edits, generator, what):

@@ -1,11 +1,11 @@
 """How many steps does an edit need? The unified editor, by Euler's steps and by Heun's
 
 The same edits of the frozen test split, every kind of the grammar equally often, from the same noise. The
-columns are those of `grammar`. The levels are moved towards the noise by half the number of steps; "FLUX.1's
-levels": by 1.6, as FLUX.1 moves them for so few tokens. Heun's step asks the network twice, but for the last
-one, and follows the mean of both velocities. Calls are those of one edit, with both branches of the guidance
-and what is prepared once for all steps; seconds those of one edit alone on this machine, not of many in a
-batch. ± is half of a 95 % interval.
+columns are those of `grammar`. The levels are moved towards the noise by the number of steps; "FLUX.1's
+levels": by 1.6, as FLUX.1 moves them for so few tokens. Guidance is off in the last step. Heun's step asks
+the network twice, but for the last one, and follows the mean of both velocities. Calls are those of one edit,
+with both branches of the guidance and what is prepared once for all steps; seconds those of one edit alone on
+this machine, not of many in a batch. ± is half of a 95 % interval.
 """
 
 from functools import partial
@@ -51,9 +51,9 @@ def chief(rows):
 
 def heun_walk(model, prompts, contexts, noise, generator, steps, scale):
     """As context_walk, by Heun's steps."""
-    denoise = model.denoiser(prompts, scale, contexts, noise.shape[2:], GUIDES["norm"])
-    step = heun(model.process, denoise)
     times = model.times(steps, noise, shift_for_edits(steps))
+    denoise = model.denoiser(prompts, scale, contexts, noise.shape[2:], GUIDES["norm"], times[-2])
+    step = heun(model.process, denoise)
     return sample(model.process, denoise, noise, times, generator, step)
 
 

@@ -12,11 +12,11 @@ from minidiff.process.guidance import cfg, norm_preserving
 from minidiff.process.sample import normal_like, sample
 
 GUIDES = {"plain": cfg, "norm": norm_preserving}
-SCALE = 1.5                                                     # of guidance, in edits
+SCALE = 3.0                                                     # of guidance
 
 
 def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0, guidance="norm",
-                 shift=None):
+                 shift=None, guided_above=None):
     """Walk from noise down to latents, yielding every State: `sample`, by Euler's steps.
 
     model: a LatentModel.  prompts: B strings or None, as LatentModel.denoiser has them.  contexts: up to 3
@@ -25,22 +25,26 @@ def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0
     shift: how far levels move towards the noise, as in Flow.times. None: without contexts as far as FLUX.1
     moves them for so many tokens. Departure: with contexts by shift_for_edits, since words and pictures
     settle what becomes of an edit, and what is left for low levels is to keep it.
+    guided_above: up to this level guidance is off, as in 2404.07724. None: without contexts 0. Departure:
+    with contexts it is off in the last step, where it only gets in the way of what is to be kept.
     Raises ValueError for another guidance, a shift of 0 or less, and for what does not fit.
     """
     if guidance not in GUIDES:
         raise ValueError(f'guidance = "{guidance}": one of {", ".join(GUIDES)} expected')
-    denoise = model.denoiser(prompts, scale, contexts, noise.shape[2:], GUIDES[guidance])
     shift = shift_for_edits(steps) if contexts and shift is None else shift
     times = model.times(steps, noise, shift)
+    if guided_above is None:
+        guided_above = times[-2] if contexts else 0.0
+    denoise = model.denoiser(prompts, scale, contexts, noise.shape[2:], GUIDES[guidance], guided_above)
     return sample(model.process, denoise, noise, times, generator, model.process.euler_step)
 
 
 def shift_for_edits(steps):
-    """The shift of Flow.times that leaves one step, the last, for all levels below t = 1/3, or a little more.
+    """The shift of Flow.times that leaves one step, the last, for all levels below t = 1/2, or a little more.
 
-    steps / 2; the last step leads down from 1 / (3 - 2 / steps).
+    It is the number of steps; the last one leads down from 1 / (2 - 1 / steps).
     """
-    return steps / 2
+    return float(steps)
 
 
 @register("edit", "context", weights="town-context", kind="latent denoiser")
@@ -61,7 +65,7 @@ def context_edit(model, image, edit_mask, prompt, *, generator, others=(), steps
 
 
 @register("generate", "context", weights="town-context", kind="latent denoiser")
-def context_generate(model, image, edit_mask, prompt, *, generator, steps=20, scale=3.0, guidance="norm"):
+def context_generate(model, image, edit_mask, prompt, *, generator, steps=20, scale=SCALE, guidance="norm"):
     """Walk from pure noise down to pictures of the prompt, yielding every State, in latents.
 
     image: only its shape counts, (B, 3, H, W).  prompt: "" = anything.  The rest as in context_walk.

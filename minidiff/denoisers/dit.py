@@ -75,6 +75,11 @@ class Conditions:
         visible, pooled = self.visible.repeat(times, 1, 1, 1), self.pooled.repeat(times, 1)
         return Conditions(memory, visible, pooled, self.size, self.rotary)
 
+    def last(self, n):
+        """For the last n of the x_t alone."""
+        memory = [tuple(tensor[-n:] for tensor in pair) for pair in self.memory]
+        return Conditions(memory, self.visible[-n:], self.pooled[-n:], self.size, self.rotary)
+
 
 class DiT(nn.Module):
     """A stack of blocks over the tokens of a text, of context pictures, and of the target, which is noisy.
