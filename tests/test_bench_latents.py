@@ -88,7 +88,7 @@ def test_far_counts_only_what_is_more_than_eight_pixels_from_any_change(batch, m
     for i in local:
         changed = batch.region[i, 0].nonzero()
         down, across = (rows[..., None] - changed[:, 0]).abs(), (columns[..., None] - changed[:, 1]).abs()
-        distance = torch.maximum(down, across).amin(2)                             # king's moves to the region
+        distance = torch.maximum(down, across).amin(2)                         # king's moves to the region
         far = distance > 8
         error = (codec[i] - batch.source[i]).square()
         for spot in ((distance > 0) & ~far, far):

@@ -262,7 +262,7 @@ def test_help_tells_a_newcomer_what_to_do(run):
     _, out, _ = run("edit", "--help", model=False)
     text = " ".join(out.split()).replace("dual- cfg", "dual-cfg")
     assert "finer (50: dual-cfg, sdedit, invert, p2p; 20: context)" in text
-    assert "as learnt (3.0: sdedit; 2.0: invert, p2p; 1.5: context)" in text and "as learnt (1.5)" in text
+    assert "as learnt (3.0: sdedit, context; 2.0: invert, p2p)" in text and "as learnt (1.5)" in text
     assert run("--version", model=False)[1].startswith("minidiff ")
 
 
