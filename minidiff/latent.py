@@ -80,7 +80,8 @@ class LatentModel(ReadsPrompts):
         was said.  contexts: up to 3 latents, each (B, C, h, w), clean; of any sizes.  size: (h, w) of z_t;
         None: of the first context, or of the pictures that the network was trained on.
         scale, guide: guide(uncond, cond, scale), where uncond sees the contexts, too, but was told nothing;
-        both go through the network in one batch. 1 = off.  guided_above: a level; up to it, off, too.
+        both go through the network in one batch. 1 = off.
+        guided_above: at this level and below, guidance is off, too, and one branch is asked.
         Raises ValueError for prompts that cannot be read, and contexts that do not fit.
         """
         prompts = list(prompts)
@@ -93,13 +94,14 @@ class LatentModel(ReadsPrompts):
         text, text_mask = self.encode(sum(told, []))
         contexts = [torch.cat([context] * len(told)) for context in contexts]
         conditions = self.dit.prepare(text, text_mask, contexts, size)
-        alone = conditions.last(len(prompts))
 
         def denoise(z_t, t):
             t = torch.as_tensor(t)
             low = t <= guided_above                                                # () or (B,)
-            if len(told) == 1 or low.all():
-                return self.dit(z_t, self.level(t), conditions=alone)
+            if len(told) == 1:
+                return self.dit(z_t, self.level(t), conditions=conditions)
+            if low.all():
+                return self.dit(z_t, self.level(t), conditions=conditions.last(len(z_t)))
             level = self.level(t.repeat(2) if t.ndim else t)
             uncond, cond = self.dit(torch.cat([z_t, z_t]), level, conditions=conditions).chunk(2)
             return torch.where(low.to(z_t.device).view(-1, 1, 1, 1), cond, guide(uncond, cond, scale))

@@ -90,11 +90,19 @@ def test_guidance_steers_all_steps_of_drawings_all_but_the_last_of_edits_or_as_a
     z, noise = model.latents(street[:1]), torch.randn(1, 8, 8, 8, generator=seeded())
     for contexts, options, calls in (
             ([z], {}, 2 + 2 + 2 + 1), ((), {}, 2 + 2 + 2 + 2), ([z], {"guided_above": 0}, 2 + 2 + 2 + 2),
-            ((), {"guided_above": 1}, 2 + 1 + 1 + 1), ([z], {"guided_above": 0.9}, 2 + 2 + 1 + 1),
+            ((), {"guided_above": 1}, 1 + 1 + 1 + 1), ([z], {"guided_above": 0.9}, 2 + 2 + 1 + 1),
             ([z], {"scale": 1.0}, 1 + 1 + 1 + 1)):
         with model.counted() as counted:
             list(context_walk(model, [INSTRUCTION], contexts, noise, seeded(), 3, **{"scale": 2.0} | options))
         assert counted[0] == calls
+
+
+def test_a_single_step_of_an_edit_is_its_last_one_and_not_guided(model, street):
+    z, noise = model.latents(street[:1]), torch.randn(1, 8, 8, 8, generator=seeded())
+    for contexts in ([z], []):
+        one, other = (next(context_walk(model, [INSTRUCTION], contexts, noise, seeded(), 1, scale)).x
+                      for scale in (1.0, 9.0))
+        assert torch.equal(one, other) == bool(contexts)
 
 
 def test_contexts_are_clean_at_every_step(model, street, monkeypatch):

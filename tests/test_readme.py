@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from torch.distributed.run import get_args_parser
 
-from minidiff import cli
+from minidiff import bench, cli
+from minidiff.bench.tables import Table
 from train.config import from_command_line
 
 ROOT = Path(__file__).parent.parent
@@ -79,6 +80,13 @@ def test_every_figure_stands_in_a_table_that_a_command_made():
         for table in tables(block):
             for row in table:
                 assert any(row.items() <= other.items() for other in known), f"{row} is not in {name}.md"
+
+
+@pytest.mark.parametrize("name", bench.TABLES)
+def test_stored_tables_say_of_themselves_what_their_bench_says(name):
+    """A table whose bench was changed since is to be measured again."""
+    table = Table.load(ROOT / "data" / "results" / f"{name}.json")
+    assert (table.title, table.about) == bench.title_and_about(bench.TABLES[name])
 
 
 @pytest.mark.parametrize("page", ["README.md", "data/README.md"])

@@ -22,7 +22,7 @@ from minidiff.bench.grammar import judged_in_latents
 from minidiff.bench.judging import TARGETED
 from minidiff.bench.tables import Table
 from minidiff.checkpoint import data_folder, load_state, load_weights, save_state
-from minidiff.denoisers.dit import Conditions, DiT
+from minidiff.denoisers.dit import DiT
 from minidiff.encoders.vae import VAE
 from minidiff.latent import LatentModel
 from minidiff.measure import bootstrap, psnr, student
@@ -127,14 +127,14 @@ class SourceAsChannels(nn.Module):
         return self.dit.blocks
 
     def prepare(self, text, text_mask, contexts, size):
-        """What the transformer made of the text alone, and the source, as Stacked.
+        """What the transformer made of the text alone, and the source: (Conditions, (B, C, H, W)).
 
         Raises ValueError unless there is one context, of the target's size.
         """
         if len(contexts) != 1 or contexts[0].shape[2:] != tuple(size):
             found = ", ".join(str(tuple(context.shape[2:])) for context in contexts) or "none"
             raise ValueError(f"contexts are {found}: one of {tuple(size)} expected")
-        return Stacked(self.dit.prepare(text, text_mask, (), size), contexts[0])
+        return self.dit.prepare(text, text_mask, (), size), contexts[0]
 
     def forward(self, z_t, level, text=None, text_mask=None, contexts=(), conditions=None):
         """Predict from z_t, (B, C, H, W), as DiT.forward."""
@@ -143,17 +143,6 @@ class SourceAsChannels(nn.Module):
         prepared, source = conditions
         stacked = torch.cat([z_t, source], dim=1)                                  # (B, 2C, H, W)
         return self.dit(stacked, level, conditions=prepared)[:, : z_t.shape[1]]
-
-
-class Stacked(NamedTuple):
-    """What SourceAsChannels prepares: Conditions of the text alone, and the source, (B, C, H, W)."""
-
-    prepared: Conditions
-    source: torch.Tensor
-
-    def last(self, n):
-        """As Conditions.last."""
-        return Stacked(self.prepared.last(n), self.source[-n:])
 
 
 BASE = "base"

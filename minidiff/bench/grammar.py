@@ -3,15 +3,14 @@
 Edits of the frozen test split. The columns are those of `edits`: "success", "truth", "kept", "changed",
 "survived". "floor" is what the round trip through the VAE keeps outside the region, the median of local
 edits, and "over floor" what the editor keeps beyond it: an editor in latents hardly gets above 0. "far": the
-same, but only where nothing changes within 8 pixels, a token's side: what is lost nearer by is mostly a thing
-that is not quite where or as it should be.
-"strict": success, and at least the smaller of 35 dB and the floor less 1 dB kept, or all survived; the same
-for all editors here. "codec: source" is the round trip of the source, "codec: truth" that of the true render,
-about as good as an editor in these latents can be. "combine" takes from image 2: an object's look, an object
-that was not there, a colour, the style. "a picture more": the same edits, told to take from one of two
-pictures, image 2 or image 3, where the other one is a rival's, nearly always one that would do as well;
-"right picture": where it would, the result is nearer to the truth than to the edit by the other one; a coin
-would get .5. ± is half of a 95 % interval.
+same, but only where nothing changes within 8 pixels, a token's side: what is lost nearer by may belong to the
+change itself. "strict": success, and at least the smaller of 35 dB and the floor less 1 dB kept, or all
+survived; the same for all editors here. "codec: source" is the round trip of the source, "codec: truth" that
+of the true render, about as good as an editor in these latents can be. "combine" takes from image 2: an
+object's look, an object that was not there, a colour, the style. "a picture more": the same edits, told to
+take from one of two pictures, image 2 or image 3, where the other one is a rival's, nearly always one that
+would do as well; "right picture": where it would, the result is nearer to the truth than to the edit by the
+other one; a coin would get .5. ± is half of a 95 % interval.
 """
 
 from functools import partial
@@ -33,7 +32,8 @@ from minidiff.toytown.scene import Scenes
 WEIGHTS = "town-context"
 QUICK = dict(each=2, few=1, steps=2)
 KINDS = (*TESTED, "combine")
-CONTEXT, MORE, TRUTH = "pictures as tokens", "pictures as tokens, a picture more", "codec: truth"
+CONTEXT, TRUTH = "pictures as tokens", "codec: truth"
+FREE, MORE = CONTEXT + ", guidance off", CONTEXT + ", a picture more"
 FAR = 8                                                         # pixels, a token's side
 WITH_FLOOR = (*COLUMNS, ("floor (dB)", "floor", "median"), ("over floor (dB)", "over floor", "median"),
               ("far (dB)", "far", "median"))
@@ -51,6 +51,7 @@ def rows(model, each=80, few=12, steps=20, seed=0):
     editors["codec: source"] = partial(by_codec, model, what="source"), None, some
     editors[TRUTH] = partial(by_codec, model, what="target"), None, edits
     editors[CONTEXT] = partial(by_context, steps=steps), model, edits
+    editors[FREE] = partial(by_context, steps=steps, scale=1.0), model, edits
     taking = edits[edits.has_reference]
     taking = taking[: len(taking) - (len(taking) % BATCH == 1)] # none is alone in its batch
     if len(taking):
@@ -135,17 +136,18 @@ def with_the_other(edits):
 
 
 def judged_in_latents(outputs, edits, model):
-    """As judging.judged, with the model's codec in mind; "floor", "over floor" and "far": dB, nan for global
-    edits, and "far" also where there is no such pixel.
+    """As judging.judged, with the model's codec in mind: what it keeps is known, too.
+
+    floor, over floor, far: dB, nan for global edits; far: nan also where there is no such pixel.
     """
-    codec, keep, far = (model.vae.round_trip(edits.source.to(model.device)).cpu(), ~edits.region,
-                        ~grown(edits.region, FAR))
-    floor = psnr(codec, edits.source, keep).double()
+    codec = model.vae.round_trip(edits.source.to(model.device)).cpu()
+    far = ~grown(edits.region, FAR)
+    floor = psnr(codec, edits.source, ~edits.region).double()
     figures = judged(outputs, edits, floor=floor)
     local = floor.masked_fill(edits.is_global, torch.nan)
     beyond = (psnr(outputs, edits.source, far) - psnr(codec, edits.source, far)).double()
-    beyond = beyond.masked_fill(edits.is_global | ~far.flatten(1).any(1), torch.nan)
-    return figures | {"floor": local, "over floor": figures["kept"] - local, "far": beyond}
+    return figures | {"floor": local, "over floor": figures["kept"] - local,
+                      "far": beyond.masked_fill(edits.is_global, torch.nan)}
 
 
 def by_codec(model, edits, generator, what):

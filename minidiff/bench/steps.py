@@ -2,10 +2,11 @@
 
 The same edits of the frozen test split, every kind of the grammar equally often, from the same noise. The
 columns are those of `grammar`. The levels are moved towards the noise by the number of steps; "FLUX.1's
-levels": by 1.6, as FLUX.1 moves them for so few tokens. Guidance is off in the last step. Heun's step asks
-the network twice, but for the last one, and follows the mean of both velocities. Calls are those of one edit,
-with both branches of the guidance and what is prepared once for all steps; seconds those of one edit alone on
-this machine, not of many in a batch. ± is half of a 95 % interval.
+levels": by 1.6, as FLUX.1 moves them for so few tokens. Guidance is off from the level on where the last step
+begins: in that step, and where Heun's step before it looks ahead. Heun's step asks the network twice, but for
+the last one, and follows the mean of both velocities. Calls are those of one edit, with both branches where
+guidance is on, and with what is prepared once for all steps; seconds those of one edit alone on this machine,
+not of many in a batch. ± is half of a 95 % interval.
 """
 
 from functools import partial
@@ -17,24 +18,27 @@ from minidiff.bench.common import seeded
 from minidiff.bench.edits import edited, row
 from minidiff.bench.grammar import KINDS, WITH_FLOOR, by_context, judged_in_latents
 from minidiff.bench.judging import held_out_edits
-from minidiff.control.context import GUIDES, context_walk, shift_for_edits
+from minidiff.control.context import GUIDES, SCALE, context_walk, shift_for_edits
 from minidiff.latent import usual_shift
 from minidiff.process.sample import heun, sample
 
 WEIGHTS = "town-context"
-QUICK = dict(each=1, euler=(1, 2), heun_steps=(2,), usual=(2,), alone=1)
+QUICK = dict(each=1, euler=(1, 2), others=2, heun_steps=2, alone=1)
 
 
-def rows(model, each=12, euler=(1, 4, 8, 20, 50), heun_steps=(10,), usual=(20,), alone=3, seed=0):
-    """One row for each number of steps.  each: edits of a kind; alone: how many are timed, one at a time."""
+def rows(model, each=12, euler=(1, 4, 8, 20, 50), others=20, heun_steps=10, alone=3, seed=0):
+    """One row for each number of steps.
+
+    each: edits of a kind; alone: how many are timed, one at a time.  others, heun_steps: of the other walks.
+    """
     edits = held_out_edits(each, model.size, KINDS)
     everything = torch.ones(len(edits), dtype=torch.bool)
-    walks = [("Euler", context_walk, count) for count in euler]
-    walks += [("Heun", heun_walk, count) for count in heun_steps]
-    walks += [("Euler, FLUX.1's levels", usual_walk, count) for count in usual]
+    walks = [("Euler", context_walk, SCALE, count) for count in euler]
+    walks += [("Heun", heun_walk, SCALE, heun_steps), ("Euler, guidance off", context_walk, 1.0, others),
+              ("Euler, FLUX.1's levels, guidance off", usual_walk, 1.0, others)]
     found = []
-    for name, walk, count in tqdm(walks, "steps", leave=False, disable=None):
-        edit = partial(by_context, steps=count, walk=walk)
+    for name, walk, scale, count in tqdm(walks, "steps", leave=False, disable=None):
+        edit = partial(by_context, steps=count, scale=scale, walk=walk)
         outputs, costs = edited(edit, model, edits, seeded(seed), name)
         _, timed = edited(edit, model, edits[:alone], seeded(seed), "one alone", batch=1)
         costs = {"network calls": costs["network calls"], "seconds": timed["seconds"]}

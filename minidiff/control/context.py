@@ -12,7 +12,7 @@ from minidiff.process.guidance import cfg, norm_preserving
 from minidiff.process.sample import normal_like, sample
 
 GUIDES = {"plain": cfg, "norm": norm_preserving}
-SCALE = 3.0                                                     # of guidance
+SCALE = 3.0                                                     # drawings need it, edits hardly
 
 
 def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0, guidance="norm",
@@ -25,8 +25,9 @@ def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0
     shift: how far levels move towards the noise, as in Flow.times. None: without contexts as far as FLUX.1
     moves them for so many tokens. Departure: with contexts by shift_for_edits, since words and pictures
     settle what becomes of an edit, and what is left for low levels is to keep it.
-    guided_above: up to this level guidance is off, as in 2404.07724. None: without contexts 0. Departure:
-    with contexts it is off in the last step, where it only gets in the way of what is to be kept.
+    guided_above: at this level and below guidance is off, the lower end of the interval of 2404.07724. None:
+    without contexts 0. Departure: with contexts it is off in the last step, where it only gets in the way of
+    what is to be kept; so a walk of one step is not guided at all.
     Raises ValueError for another guidance, a shift of 0 or less, and for what does not fit.
     """
     if guidance not in GUIDES:
@@ -35,6 +36,7 @@ def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0
     times = model.times(steps, noise, shift)
     if guided_above is None:
         guided_above = times[-2] if contexts else 0.0
+    scale = scale if guided_above < times[0] else 1.0
     denoise = model.denoiser(prompts, scale, contexts, noise.shape[2:], GUIDES[guidance], guided_above)
     return sample(model.process, denoise, noise, times, generator, model.process.euler_step)
 
