@@ -96,10 +96,10 @@ class LatentModel(ReadsPrompts):
         conditions = self.dit.prepare(text, text_mask, contexts, size)
 
         def denoise(z_t, t):
-            t = torch.as_tensor(t)
-            low = t <= guided_above                                                # () or (B,)
             if len(told) == 1:
                 return self.dit(z_t, self.level(t), conditions=conditions)
+            t = torch.as_tensor(t)
+            low = t <= guided_above                                                # () or (B,)
             if low.all():
                 return self.dit(z_t, self.level(t), conditions=conditions.last(len(z_t)))
             level = self.level(t.repeat(2) if t.ndim else t)

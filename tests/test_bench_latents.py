@@ -11,6 +11,7 @@ from minidiff.bench.edits import FOUR
 from minidiff.images import to_uint8, to_x0
 from minidiff.latent import LatentModel
 from minidiff.measure import psnr
+from minidiff.process.guidance import norm_preserving
 from minidiff.process.sample import normal_like
 from minidiff.toytown import edits_of, paint, scenes
 from minidiff.toytown.glyphs import LATIN
@@ -202,7 +203,7 @@ def test_heuns_walk_by_hand(model):
     noise = normal_like(z, seeded(4))
     (_, last) = steps.heun_walk(model, words, [z], noise, seeded(0), 2, 1.5)
     times = model.times(2, noise, 2.0)
-    steered, free = (model.denoiser(words, scale, [z], (8, 8), steps.GUIDES["norm"]) for scale in (1.5, 1.0))
+    steered, free = (model.denoiser(words, scale, [z], (8, 8), norm_preserving) for scale in (1.5, 1.0))
     v = steered(noise, times[0])
     v_next = free(noise + (times[1] - times[0]) * v, times[1])
     x = noise + (times[1] - times[0]) * (v + v_next) / 2

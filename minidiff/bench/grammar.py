@@ -21,6 +21,7 @@ from minidiff.bench.common import last, seeded
 from minidiff.bench.edits import BATCH, COLUMNS, FOUR, edited, row
 from minidiff.bench.judging import NULL_EDITORS, TARGETED, TESTED, first_of_each, held_out_edits, judged
 from minidiff.control.context import SCALE, context_walk
+from minidiff.encoders.vae import codec_floor
 from minidiff.images import grown
 from minidiff.measure.quality import psnr
 from minidiff.process.sample import normal_like
@@ -140,14 +141,13 @@ def judged_in_latents(outputs, edits, model):
 
     floor, over floor, far: dB, nan for global edits; far: nan also where there is no such pixel.
     """
-    codec = model.vae.round_trip(edits.source.to(model.device)).cpu()
-    far = ~grown(edits.region, FAR)
-    floor = psnr(codec, edits.source, ~edits.region).double()
+    source, keep, far = edits.source.to(model.device), ~edits.region, ~grown(edits.region, FAR)
+    floor, far_floor = (codec_floor(model.vae, source, where.to(model.device)).cpu().double()
+                        for where in (keep, far))
     figures = judged(outputs, edits, floor=floor)
     local = floor.masked_fill(edits.is_global, torch.nan)
-    beyond = (psnr(outputs, edits.source, far) - psnr(codec, edits.source, far)).double()
-    return figures | {"floor": local, "over floor": figures["kept"] - local,
-                      "far": beyond.masked_fill(edits.is_global, torch.nan)}
+    beyond = (psnr(outputs, edits.source, far) - far_floor).masked_fill(edits.is_global, torch.nan)
+    return figures | {"floor": local, "over floor": figures["kept"] - local, "far": beyond}
 
 
 def by_codec(model, edits, generator, what):

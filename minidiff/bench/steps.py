@@ -18,7 +18,7 @@ from minidiff.bench.common import seeded
 from minidiff.bench.edits import edited, row
 from minidiff.bench.grammar import KINDS, WITH_FLOOR, by_context, judged_in_latents
 from minidiff.bench.judging import held_out_edits
-from minidiff.control.context import GUIDES, SCALE, context_walk, shift_for_edits
+from minidiff.control.context import SCALE, context_walk, planned
 from minidiff.latent import usual_shift
 from minidiff.process.sample import heun, sample
 
@@ -55,8 +55,7 @@ def chief(rows):
 
 def heun_walk(model, prompts, contexts, noise, generator, steps, scale):
     """As context_walk, by Heun's steps."""
-    times = model.times(steps, noise, shift_for_edits(steps))
-    denoise = model.denoiser(prompts, scale, contexts, noise.shape[2:], GUIDES["norm"], times[-2])
+    denoise, times = planned(model, prompts, contexts, noise, steps, scale)
     step = heun(model.process, denoise)
     return sample(model.process, denoise, noise, times, generator, step)
 

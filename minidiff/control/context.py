@@ -30,15 +30,20 @@ def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0
     what is to be kept; so a walk of one step is not guided at all.
     Raises ValueError for another guidance, a shift of 0 or less, and for what does not fit.
     """
+    denoise, times = planned(model, prompts, contexts, noise, steps, scale, guidance, shift, guided_above)
+    return sample(model.process, denoise, noise, times, generator, model.process.euler_step)
+
+
+def planned(model, prompts, contexts, noise, steps, scale, guidance="norm", shift=None, guided_above=None):
+    """What `context_walk` walks by, for any solver: (a denoise callable, levels). All is as it has it."""
     if guidance not in GUIDES:
         raise ValueError(f'guidance = "{guidance}": one of {", ".join(GUIDES)} expected')
     shift = shift_for_edits(steps) if contexts and shift is None else shift
     times = model.times(steps, noise, shift)
     if guided_above is None:
         guided_above = times[-2] if contexts else 0.0
-    scale = scale if guided_above < times[0] else 1.0
-    denoise = model.denoiser(prompts, scale, contexts, noise.shape[2:], GUIDES[guidance], guided_above)
-    return sample(model.process, denoise, noise, times, generator, model.process.euler_step)
+    scale = scale if guided_above < times[0] else 1.0           # else both branches were prepared for nothing
+    return model.denoiser(prompts, scale, contexts, noise.shape[2:], GUIDES[guidance], guided_above), times
 
 
 def shift_for_edits(steps):
