@@ -120,6 +120,8 @@ def add_edit(commands):
     command.add_argument("--with", dest="others", action="append", default=[], metavar="IMAGE",
                          help='"image 2" of the INSTRUCTION, then "image 3" (control: context)')
     command.add_argument("--resize", action="store_true", help="bring all to the nearest size that runs")
+    command.add_argument("--as-decoded", action="store_true",
+                         help="in latents (control: context): put no pixels back that the edit did not touch")
     add_common(command, "edit", "dual-cfg")
     command.set_defaults(run=run_edit)
 
@@ -219,7 +221,8 @@ def run_edit(args):
     """Edit by an instruction."""
     out = check_output(args.out)
     edit = Editor.load(args.model, args.device).begin_edit(
-        [getattr(args, "in"), *args.others], args.instruction, resize=args.resize, **chosen(args))
+        [getattr(args, "in"), *args.others], args.instruction, resize=args.resize,
+        as_decoded=args.as_decoded, **chosen(args))
     finish(edit, [out])
 
 
@@ -265,7 +268,8 @@ def finish(edit, outs):
     if "max_diff" in result.measures:
         print("kept pixels: largest difference {max_diff:.0f} of 255".format(**result.measures))
     elif "changed" in result.measures:
-        codec = "; its codec alone changes {codec_changed:.0%}" if "codec_changed" in result.measures else ""
-        told = "changed: {changed:.0%} of the pixels, by more than 4 of 255" + codec
+        told = "changed: {changed:.0%} of the pixels, by more than 4 of 255"
+        if "codec_changed" in result.measures:
+            told += "\nas decoded: {uncomposited_changed:.0%}; by the codec alone: {codec_changed:.0%}"
         print(told.format(**result.measures))
     print(f"{result.network_calls} network calls, {result.seconds:.1f} s")

@@ -9,6 +9,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from minidiff.encoders.vae import inferred_mask
 from minidiff.images import composite, to_pil, to_uint8, to_x0
 from minidiff.measure import preservation
 from minidiff.model import Model
@@ -20,9 +21,10 @@ class EditResult:
     """What an edit gave: the picture, how well it kept what nobody asked to change, and what it cost.
 
     images: PIL pictures, one unless more were generated.  uncomposited: the first, before kept pixels were
-    put back. edit_mask: bool (1, 1, H, W), True = could change.  measures: as `figures` has them; where all
-    could change, only how much did, as in `Edit.judge`.  network_calls: passes of one picture through the
-    network.  seconds: from the first step to the last.
+    put back. edit_mask: bool (1, 1, H, W), True = could change; of an edit in latents: what it touched, since
+    all else was put back.  measures: as `figures` has them; where nothing was marked, only how much did
+    change, as in `Edit.judge`.  network_calls: passes of one picture through the network.  seconds: from the
+    first step to the last.
     """
 
     images: tuple[Image, ...]
@@ -44,7 +46,8 @@ class Edit:
 
     known: uint8 (B, 3, H, W).  edit_mask: bool (1, 1, H, W).
     walk: (model, x0, edit_mask, generator=...) -> the States, by a control mechanism with its options.
-    compare: measure the change against `known` even where all may change?
+    compare: measure the change against `known` even where all may change?  as_decoded: then leave what an
+    edit in latents did not touch as the codec makes it?
     """
 
     model: Model
@@ -53,6 +56,7 @@ class Edit:
     walk: Callable[..., Iterator[State]]
     seed: int = 0
     compare: bool = False
+    as_decoded: bool = False
     outcome: EditResult | None = field(default=None, init=False)
 
     def __iter__(self):
@@ -90,21 +94,25 @@ class Edit:
         """Put the kept pixels back, identical, and measure.  edited: uint8 (B, 3, H, W).
 
         Where all may change, and that is to be compared: "changed", the share of pixels that did, by > 4/255;
-        and "codec_changed", the share that the round trip through a model's codec changes by itself.
+        in latents also "uncomposited_changed", the same before untouched pixels were put back, and
+        "codec_changed", the share that the round trip through the codec changes by itself.
         """
-        final = composite(self.known, edited, self.edit_mask)
-        if not self.edit_mask.all():
-            measures = figures(self.known, edited, final, self.edit_mask)
+        edit_mask, measures, unmarked = self.edit_mask, {}, self.edit_mask.all()
+        if unmarked and self.compare and self.model.kind == "latent denoiser":
+            codec = self.model.round_trip(to_x0(self.known).to(self.model.device)).cpu()
+            measures = {"uncomposited_changed": self.changed(edited),
+                        "codec_changed": self.changed(to_uint8(codec))}
+            if not self.as_decoded:
+                moved = (edited != self.known).any(1, keepdim=True)             # without a walk, nothing has
+                edit_mask = inferred_mask(to_x0(edited), codec) & moved
+        final = composite(self.known, edited, edit_mask)
+        if not unmarked:
+            measures = figures(self.known, edited, final, edit_mask)
         elif self.compare:
-            measures = {"changed": self.changed(final)}
-            if self.model.kind == "latent denoiser":
-                codec = self.model.round_trip(to_x0(self.known).to(self.model.device))
-                measures["codec_changed"] = self.changed(to_uint8(codec.cpu()))
-        else:
-            measures = {}
+            measures["changed"] = self.changed(final)
         images = tuple(to_pil(x0) for x0 in to_x0(final))
         uncomposited = to_pil(to_x0(edited[:1]))
-        return EditResult(images, uncomposited, self.edit_mask, measures, network_calls, seconds)
+        return EditResult(images, uncomposited, edit_mask, measures, network_calls, seconds)
 
     def changed(self, picture):
         """The share of pixels that are not as they were, by more than 4/255.  picture: uint8 (B, 3, H, W)."""

@@ -6,6 +6,7 @@
 """
 
 import warnings
+from dataclasses import replace
 from functools import partial
 from inspect import Parameter, signature
 from math import isfinite
@@ -68,13 +69,16 @@ class Editor:
         return self.begin_outpaint(image, left, right, top, bottom, prompt, **options).result()
 
     def edit(self, image, instruction="", **options):
-        """Change a picture as an instruction says: "make the car blue"; nothing is held fast.
+        """Change a picture as an instruction says: "make the car blue"; nothing is held fast on the way.
+
+        At the end, editors in latents put back the pixels that they never touched, identical: encoders/vae.py
+        tells these from what the codec loses (inferred_mask), and result.edit_mask says which they are.
 
         image: path, PIL picture or x0 (1, 3, H, W); or a list of 1 to 3, of any sizes, the first of which is
         changed, while the instruction may speak of "image 2" and "image 3".  instruction: "" changes nothing.
         For controls that read captions ("sdedit", "invert", "p2p"): what the result shows, "" = anything.
-        Options: resize: bring all to the nearest size that runs; control: its name.  Raises ValueError for
-        bad pictures and options.
+        Options: resize: bring all to the nearest size that runs; as_decoded: put nothing back; control: its
+        name.  Raises ValueError for bad pictures and options.
         """
         return self.begin_edit(image, instruction, **options).result()
 
@@ -114,7 +118,7 @@ class Editor:
             raise ImageError(f"the picture would become {across(size)}: {wanted}")
         return self._begin("outpaint", control, canvas, edit_mask, prompt, **options)
 
-    def begin_edit(self, image, instruction="", *, control=None, resize=False, **options):
+    def begin_edit(self, image, instruction="", *, control=None, resize=False, as_decoded=False, **options):
         """`edit`, as an Edit to watch."""
         images = image if isinstance(image, (list, tuple)) else [image]
         if not 1 <= len(images) <= MOST_IMAGES:
@@ -129,7 +133,8 @@ class Editor:
             options["others"] = others
         self._warn_if_strange("edit", control, x0, torch.zeros_like(x0[:, :1], dtype=torch.bool))
         everywhere = torch.ones_like(x0[:, :1], dtype=torch.bool)
-        return self._begin("edit", control, x0, everywhere, instruction, **options)
+        edit = self._begin("edit", control, x0, everywhere, instruction, **options)
+        return replace(edit, as_decoded=as_decoded)
 
     def _begin(self, task, control, x0, edit_mask, prompt, *, seed=0, strict=False, **options):
         mechanism, model = find_control(task, control), self._model_for(task, control)

@@ -134,6 +134,16 @@ def test_edits_with_an_image_2_and_without_come_back_in_their_places(batch, mode
     assert told[2] == mixed[mixed.has_reference].instruction and len(told[1]) == len(batch) - 2
 
 
+def test_put_back_are_the_sources_own_pixels_where_the_result_is_what_the_codec_makes(batch, model):
+    """Results that are the round trip, but for a box of each."""
+    codec = model.vae.round_trip(batch.source)
+    box = torch.zeros_like(batch.region)
+    box[..., 4:9, 20:] = True
+    outputs = torch.where(box, codec - 0.15 * codec.sign(), codec + 0.05)
+    found = grammar.put_back(model, outputs, batch)
+    assert torch.equal(found, torch.where(box, outputs, batch.source))
+
+
 def test_no_edit_is_alone_with_its_pictures(model):
     found = grammar.rows(model, each=1, few=1, steps=1)
     assert not any(row["editor"] == grammar.MORE for row in found)
@@ -144,12 +154,17 @@ def test_rows_of_the_grammar(model):
     own = {row["edits"]: row for row in found if row["editor"] == grammar.CONTEXT}
     assert own["all"]["n"] == 24 and own["all"]["network calls"] == 2 + 2 + 1
     assert {row["editor"] for row in found} == {
-        "identity", "re-roll", "oracle", "codec: source", grammar.TRUTH, grammar.CONTEXT, grammar.FREE,
-        grammar.MORE}
+        "identity", "re-roll", "oracle", "codec: source", grammar.TRUTH, grammar.CONTEXT, grammar.BACK,
+        grammar.FREE, grammar.MORE}
+    back = {row["edits"]: row for row in found if row["editor"] == grammar.BACK}
+    assert back.keys() == own.keys() and back["all"]["n"] == 24
+    assert all(back[group]["kept (dB)"].value > row["kept (dB)"].value for group, row in own.items()
+               if "kept (dB)" in row)
     (free,) = (row for row in found if row["editor"] == grammar.FREE and row["edits"] == "all")
     assert free["n"] == 24 and free["network calls"] == 1 + 1 + 1
     figures = grammar.chief(found)["town-context"]
     assert "success, combine" in figures and "over floor (dB), all" in figures
+    assert figures["kept (dB), all, put back"] == round(back["all"]["kept (dB)"].value, 2)
     assert all(row["n"] > 0 for row in found)
     more = {row["edits"]: row["n"] for row in found if row["editor"] == grammar.MORE}
     assert more == {"combine, of image 2": 1, "combine, of image 3": 1}
@@ -285,11 +300,22 @@ def test_each_turn_goes_on_from_the_last_result(chain, model, monkeypatch):
         assert (each[turn] - x).abs().max() < 1.1 * 2 / 255 and (each[turn] == x).float().mean() > 0.99
 
 
+def test_put_back_each_turn_an_edit_that_touches_nothing_leaves_the_picture(chain, model, monkeypatch):
+    """A velocity that leads to the first context: through the codec it drifts, put back it does not."""
+    monkeypatch.setattr(
+        model, "denoiser", lambda words, scale, contexts, *_: lambda z_t, t: (z_t - contexts[0]) / t)
+    hands = drift.hands(model, 1)
+    first = to_x0(to_uint8(chain[0].source))
+    back, each = (drift.followed(hands[name], chain, seeded(0), "") for name in (drift.BACK, drift.EACH))
+    assert all(torch.equal(picture, first) for picture in back)
+    assert (each[0] - first).abs().max() > 0.1
+
+
 def test_rows_of_drift(model):
     found = drift.rows(model, **drift.QUICK)
-    assert len(found) == 5 * 3 and [row["turn"] for row in found[:3]] == [1, 2, 4]
+    assert len(found) == 6 * 3 and [row["turn"] for row in found[:3]] == [1, 2, 4]
     assert [row["undone"] for row in found[:3]] == [0, 0, 2]
     figures = drift.chief(found)
     both = {row["undone"]: row["untouched (dB)"].value for row in found if row["editor"] == drift.INSIDE}
     assert figures["town-context"][f"untouched (dB), {drift.INSIDE}, all undone"] == round(both[2], 2)
-    assert len(figures["town-context"]) == 6 and len(figures["town-instruct"]) == 2
+    assert len(figures["town-context"]) == 8 and len(figures["town-instruct"]) == 2

@@ -180,13 +180,40 @@ def test_the_verb_takes_one_picture_or_several_of_any_size(model, street):
     assert alone.measures["codec_changed"] == pytest.approx(moved.float().mean().item(), abs=1e-6)
 
 
-def test_the_picture_is_the_last_state_decoded(model, street):
+def test_the_last_state_decoded_is_the_picture_before_pixels_are_put_back(model, street):
     edit = Editor(model).begin_edit(to_pil(street[:1]), INSTRUCTION, control="context", steps=3)
     states = list(edit)
     assert len(edit) == len(states) == 3
-    assert np.array_equal(edit.result().image, to_pil(model.decode(states[-1].x)))
+    assert np.array_equal(edit.result().uncomposited, to_pil(model.decode(states[-1].x)))
     again = Editor(model).edit(to_pil(street[:1]), INSTRUCTION, control="context", steps=3)
     assert np.array_equal(again.image, edit.result().image)
+    decoded = Editor(model).edit(
+        to_pil(street[:1]), INSTRUCTION, control="context", steps=3, as_decoded=True)
+    assert np.array_equal(decoded.image, again.uncomposited) and decoded.edit_mask.all()
+    assert decoded.measures["changed"] == decoded.measures["uncomposited_changed"]
+
+
+@pytest.mark.parametrize("where", [(slice(2, 4), slice(0, 3)), None])
+def test_what_an_edit_did_not_touch_is_put_back_and_the_codecs_loss_stays_to_see(
+        model, street, where, monkeypatch):
+    """A velocity that leads to the source's latents, but for some cells; by hand, on bytes."""
+    source = to_uint8(street[:1])
+    z = model.latents(street[:1])
+    if where:
+        z[:, :, *where] += 2.0
+    monkeypatch.setattr(model, "denoiser", lambda *_: lambda z_t, t: (z_t - z) / t)
+    result = Editor(model).edit(to_pil(street[:1]), INSTRUCTION, control="context", steps=2)
+    picture, raw = (to_uint8(to_tensor(each)) for each in (result.image, result.uncomposited))
+    decoded, codec = to_uint8(model.decode(z)), model.round_trip(street[:1])
+    assert (raw.int() - decoded.int()).abs().max() <= 1
+    moved = (to_x0(raw) - codec).abs().amax(1, keepdim=True) > 0.06
+    assert torch.equal(result.edit_mask, moved & (raw != source).any(1, keepdim=True))
+    assert torch.equal(picture, torch.where(moved, raw, source))
+    assert moved.any() == (where is not None) and not moved[..., 28:, 28:].any()   # too far for the decoder
+    off = [((each.int() - source.int()).abs().amax(1) > 4).float().mean() for each in (picture, raw)]
+    assert result.measures["changed"] == pytest.approx(off[0].item(), abs=1e-6)
+    assert result.measures["uncomposited_changed"] == pytest.approx(off[1].item(), abs=1e-6)
+    assert off[0] < 0.7 * off[1] and (off[0] > 0) == (where is not None)
 
 
 def test_no_words_return_the_picture_at_no_cost(model, street):
@@ -194,6 +221,7 @@ def test_no_words_return_the_picture_at_no_cost(model, street):
     for nothing in ("", "  ", None):
         result = Editor(model).edit([picture, picture], nothing, steps=2)
         assert np.array_equal(result.image, picture) and result.network_calls == 0
+        assert not result.edit_mask.any() and result.measures["uncomposited_changed"] == 0
 
 
 def test_pictures_drawn_from_words(model):
@@ -245,6 +273,11 @@ def test_the_command_line_takes_other_pictures(model, street, tiny_latent_weight
     assert main(["edit", first, INSTRUCTION, out, "--control", "context", *common]) == 0
     expected = Editor(model).edit(first, INSTRUCTION, control="context", **options)
     assert np.array_equal(Image.open(out), expected.image)
+    said = capsys.readouterr().out
+    assert "as decoded: {uncomposited_changed:.0%}; by the codec alone: {codec_changed:.0%}".format(
+        **expected.measures) in said
+    assert main(["edit", first, INSTRUCTION, out, "--control", "context", "--as-decoded", *common]) == 0
+    assert np.array_equal(Image.open(out), expected.uncomposited)
     assert main(["edit", first, INSTRUCTION, out, *["--with", second] * 3, *common]) == 1
     assert "4 pictures came: 1 to 3 expected" in capsys.readouterr().err
     assert main(["generate", out, "--control", "context", "--prompt", "a house", *common]) == 0

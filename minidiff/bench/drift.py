@@ -5,7 +5,8 @@ instructions: at the end the picture should be the first one again. "untouched":
 outside all regions so far, the median of the chains; "largest": the largest difference there, in 255ths.
 "truth": dB of the whole picture against what it should be after this turn. "done": share of this turn's edits
 that look more like the true result than like what was to be changed. The unified editor goes through its
-codec every turn, as one who saves each picture does, or stays in latents, so that pictures are only looked
+codec every turn, as one who saves each picture does; "put back": then untouched pixels are those of the
+picture before, as `minidiff edit` hands them out; or it stays in latents, so that pictures are only looked
 at. "codec alone" is the round trip, turn after turn; "identity" never changes a thing. ± is half of a 95 %
 interval over chains.
 """
@@ -22,14 +23,14 @@ from tqdm import tqdm
 from minidiff import toytown
 from minidiff.bench.common import fresh_scenes, last, seeded
 from minidiff.bench.edits import INSTRUCT, by_instruction
-from minidiff.bench.grammar import by_context
+from minidiff.bench.grammar import by_context, put_back
 from minidiff.control.context import SCALE, context_walk
 from minidiff.images import to_uint8, to_x0
 from minidiff.measure import bootstrap, success
 from minidiff.measure.drift import drift
 from minidiff.model import load_model
 from minidiff.process.sample import normal_like
-from minidiff.show import BLUE, GREEN, GREY, ORANGE, VERMILION, chart
+from minidiff.show import BLUE, GREEN, GREY, ORANGE, PINK, VERMILION, chart
 from minidiff.toytown.instructions import instruction
 from minidiff.toytown.requests import Request
 
@@ -37,7 +38,8 @@ WEIGHTS, INSTRUCT_WEIGHTS = "town-context", "town-instruct"
 QUICK = dict(n=2, turns=2, steps=2)
 UNDOABLE = ("recolour", "resize", "text", "add")                # by an edit of the grammar, in words
 OPPOSITE = {"bigger": "smaller", "smaller": "bigger"}
-CODEC, EACH, INSIDE = "codec alone", "tokens, through the codec each turn", "tokens, staying in latents"
+CODEC, EACH, BACK, INSIDE = "codec alone", *(f"tokens, {how}" for how in (
+    "through the codec each turn", "put back each turn", "staying in latents"))
 
 
 class Hand(NamedTuple):
@@ -69,7 +71,7 @@ def chief(rows):
     """What is left of untouched pixels after the last edit and after the last undoing, in dB, by editor."""
     found = {WEIGHTS: {}, INSTRUCT_WEIGHTS: {}}
     for row in rows:
-        if row["editor"] in (CODEC, EACH, INSIDE, INSTRUCT) and 2 * row["undone"] in (0, row["turn"]):
+        if row["editor"] in (CODEC, EACH, BACK, INSIDE, INSTRUCT) and 2 * row["undone"] in (0, row["turn"]):
             weights = INSTRUCT_WEIGHTS if row["editor"] == INSTRUCT else WEIGHTS
             when = "all undone" if row["undone"] else "all edited"         # the last row of each counts
             found[weights][f"untouched (dB), {row['editor']}, {when}"] = round(row["untouched (dB)"].value, 2)
@@ -79,7 +81,8 @@ def chief(rows):
 def plot(rows):
     """Untouched pixels and truth by turn, a line for each editor: a matplotlib figure."""
     figure, axes = chart(2, height=3, xlabel="turn")
-    colors = dict(zip(dict.fromkeys(row["editor"] for row in rows), (GREY, VERMILION, ORANGE, BLUE, GREEN)))
+    editors = dict.fromkeys(row["editor"] for row in rows)
+    colors = dict(zip(editors, (GREY, VERMILION, ORANGE, PINK, BLUE, GREEN)))
     for axis, column in zip(axes, ("untouched (dB)", "truth (dB)")):
         for editor, color in colors.items():
             line = [(row["turn"], row[column].value) for row in rows if row["editor"] == editor]
@@ -169,10 +172,14 @@ def hands(model, steps):
         noise = normal_like(z, generator)
         return last(context_walk(model, list(edits.instruction), [z], noise, generator, steps, scale))
 
+    def by_context_put_back(edits, generator, steps):
+        return put_back(model, by_context(model, edits, generator, steps), edits)
+
     def picture_turn(x, edits, generator, edit):
         return as_saved(edit(edits=replace(edits).keeping(x, edits.target), generator=generator, steps=steps))
 
     return {"identity": Hand(same, lambda x, *_: x, same), CODEC: Hand(on_device, codec_turn, same),
             EACH: Hand(same, partial(picture_turn, edit=partial(by_context, model)), same),
+            BACK: Hand(same, partial(picture_turn, edit=by_context_put_back), same),
             INSIDE: Hand(lambda x: model.latents(on_device(x)), latent_turn, model.decode),
             INSTRUCT: Hand(same, partial(picture_turn, edit=partial(by_instruction, instruct)), same)}

@@ -2,15 +2,17 @@
 
 Edits of the frozen test split. The columns are those of `edits`: "success", "truth", "kept", "changed",
 "survived". "floor" is what the round trip through the VAE keeps outside the region, the median of local
-edits, and "over floor" what the editor keeps beyond it: an editor in latents hardly gets above 0. "far": the
-same, but only where nothing changes within 8 pixels, a token's side: what is lost nearer by may belong to the
-change itself. "strict": success, and at least the smaller of 35 dB and the floor less 1 dB kept, or all
-survived; the same for all editors here. "codec: source" is the round trip of the source, "codec: truth" that
-of the true render, about as good as an editor in these latents can be. "combine" takes from image 2: an
-object's look, an object that was not there, a colour, the style. "a picture more": the same edits, told to
-take from one of two pictures, image 2 or image 3, where the other one is a rival's, nearly always one that
-would do as well; "right picture": where it would, the result is nearer to the truth than to the edit by the
-other one; a coin would get .5. ± is half of a 95 % interval.
+edits, and "over floor" what the editor keeps beyond it: what comes out of the decoder hardly gets above 0.
+"far": the same, but only where nothing changes within 8 pixels, a token's side: what is lost nearer by may
+belong to the change itself. "strict": success, and at least the smaller of 35 dB and the floor less 1 dB
+kept, or all survived; the same for all editors here. "codec: source" is the round trip of the source, "codec:
+truth" that of the true render, about as good as a decoded edit can be. "pictures as tokens" is the unified
+editor, its results as they leave the decoder. "put back": the same results, with the source's own pixels
+where the edit touched none, as `minidiff edit` hands them out; neither a truth nor a mask is asked for that.
+"combine" takes from image 2: an object's look, an object that was not there, a colour, the style. "a picture
+more": the same edits, told to take from one of two pictures, image 2 or image 3, where the other one is a
+rival's, nearly always one that would do as well; "right picture": where it would, the result is nearer to the
+truth than to the edit by the other one; a coin would get .5. ± is half of a 95 % interval.
 """
 
 from functools import partial
@@ -21,7 +23,7 @@ from minidiff.bench.common import last, seeded
 from minidiff.bench.edits import BATCH, COLUMNS, FOUR, edited, row
 from minidiff.bench.judging import NULL_EDITORS, TARGETED, TESTED, first_of_each, held_out_edits, judged
 from minidiff.control.context import SCALE, context_walk
-from minidiff.encoders.vae import codec_floor
+from minidiff.encoders.vae import codec_floor, inferred_mask
 from minidiff.images import grown
 from minidiff.measure.quality import psnr
 from minidiff.process.sample import normal_like
@@ -34,7 +36,7 @@ WEIGHTS = "town-context"
 QUICK = dict(each=2, few=1, steps=2)
 KINDS = (*TESTED, "combine")
 CONTEXT, TRUTH = "pictures as tokens", "codec: truth"
-FREE, MORE = CONTEXT + ", guidance off", CONTEXT + ", a picture more"
+BACK, FREE, MORE = (f"{CONTEXT}, {how}" for how in ("put back", "guidance off", "a picture more"))
 FAR = 8                                                         # pixels, a token's side
 WITH_FLOOR = (*COLUMNS, ("floor (dB)", "floor", "median"), ("over floor (dB)", "over floor", "median"),
               ("far (dB)", "far", "median"))
@@ -57,11 +59,16 @@ def rows(model, each=80, few=12, steps=20, seed=0):
     taking = taking[: len(taking) - (len(taking) % BATCH == 1)] # none is alone in its batch
     if len(taking):
         editors[MORE] = partial(by_context, steps=steps, others=image_3), model, taking
-    found = []
+    results = []
     for name, (edit, network, batch) in editors.items():
-        outputs, costs = edited(edit, network, batch, seeded(seed), name)
+        results.append((name, batch, *edited(edit, network, batch, seeded(seed), name)))
+        if name == CONTEXT:
+            *_, outputs, costs = results[-1]
+            results.append((BACK, batch, put_back(model, outputs, batch), costs))
+    found = []
+    for name, batch, outputs, costs in results:
         figures = judged_in_latents(outputs, batch, model)
-        chosen_by = of_the_two(batch) if name == MORE else groups(batch, name in (CONTEXT, TRUTH))
+        chosen_by = of_the_two(batch) if name == MORE else groups(batch, name in (TRUTH, CONTEXT, BACK))
         figures["right"] = told_apart(outputs, batch) if name == MORE else torch.full([len(batch)], torch.nan)
         found += [row(name, group, chosen, figures, costs, APART)
                   for group, chosen in chosen_by.items() if chosen.any()]
@@ -70,10 +77,12 @@ def rows(model, each=80, few=12, steps=20, seed=0):
 
 def chief(rows):
     """Group -> success of the unified editor; and what it keeps, and beyond its codec's floor, in dB."""
-    own = {row["edits"]: row for row in rows if row["editor"] == CONTEXT}
+    own, back = ({row["edits"]: row for row in rows if row["editor"] == name} for name in (CONTEXT, BACK))
     found = {f"success, {group}": round(row["success"].value, 3) for group, row in own.items()}
-    kept = ("kept (dB)", "over floor (dB)")
-    found |= {f"{column}, all": round(own["all"][column].value, 2) for column in kept}
+    found["success, all, put back"] = round(back["all"]["success"].value, 3)
+    for column in ("kept (dB)", "over floor (dB)"):
+        found |= {f"{column}, all": round(own["all"][column].value, 2),
+                  f"{column}, all, put back": round(back["all"][column].value, 2)}
     return {WEIGHTS: found, "town-vae": {"floor (dB), all": round(own["all"]["floor (dB)"].value, 2)}}
 
 
@@ -169,3 +178,11 @@ def by_context(model, edits, generator, steps, scale=SCALE, walk=context_walk, o
             z = last(walk(model, list(words), contexts, noise, generator, steps, scale))
             outputs[where] = model.decode(z).cpu()
     return outputs
+
+
+def put_back(model, outputs, edits):
+    """Results with the source's own pixels where the edits touched none, as Edit.judge (minidiff/edit.py).
+
+    outputs: decoded, (n, 3, H, W), for n edits.  Returns the same shape.
+    """
+    return torch.where(inferred_mask(outputs, by_codec(model, edits, None, "source")), outputs, edits.source)

@@ -3,7 +3,8 @@
 The pictures to look at stand beside the noise in one sequence, clean at every step, each token with its place
 (i, h, w), i the number of its picture: what to keep is found by attention. So pictures may be several, of
 different sizes, or none at all: then the same network draws from words. The walk starts from pure noise, and
-nothing is held fast. There is no step of its own here: the control sits inside the network, in the tokens it
+nothing is held fast on its way; what an edit did not touch, the editor puts back when it is over
+(minidiff/edit.py). There is no step of its own here: the control sits inside the network, in the tokens it
 sees (denoisers/dit.py), and the reverse process is the flow, by Euler's steps, in the latents of a VAE.
 """
 
