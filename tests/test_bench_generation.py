@@ -5,9 +5,11 @@ import torch
 
 from minidiff.bench import generation
 from minidiff.latent import LatentModel
+from minidiff.toytown import scenes
 from minidiff.toytown.named import ATTRIBUTES, named
 
 pytestmark = pytest.mark.filterwarnings("ignore:unknown")       # the tiny network cannot read every sign
+PLAIN = generation.PLAIN
 CAPTION = "a red house with a blue roof and a green car on a winter day"
 
 
@@ -20,7 +22,7 @@ def found(tiny_latent_weights):
 
 def test_true_renders_show_their_captions_and_other_pictures_do_not(found):
     names = ["true render", "a fresh scene", "town-ddpm, scale 3", "town-context, scale 1",
-             "town-context, scale 2"]
+             "town-context, scale 2", "town-context, scale 2, to the end"]
     assert list(found) == names
     truth, fresh = found["true render"], found["a fresh scene"]
     for column in ("named", "things", "colours", "setting"):
@@ -37,6 +39,17 @@ def test_calls_are_counted(found):
     assert found["town-ddpm, scale 3"]["network calls"] == 2
     once, guided = (found[f"town-context, scale {scale}"]["network calls"] for scale in (1, 2))
     assert (once, guided) == (1 + 2, 2 * (1 + 2))               # what is prepared, and two steps
+
+
+def test_grain_is_that_of_the_sky_above_plain_scenes():
+    """A flat picture has none; a chessboard of +-1/4 is 1/2 off its neighbours; below the sky none counts."""
+    plain = scenes(4, seed=1).with_(style=torch.tensor([PLAIN, PLAIN, PLAIN + 1, PLAIN]))
+    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    chess = ((rows + columns) % 2 * 0.5 - 0.25).expand(1, 3, 64, 64)
+    below = chess.where(rows >= 12, 0)
+    pictures = torch.cat([torch.full_like(chess, 0.3), chess, chess, below])
+    found = generation.grain(pictures, plain)
+    assert found[[0, 1, 3]].tolist() == pytest.approx([0, 127.5 / 2, 0], abs=1e-4) and found[2].isnan()
 
 
 def test_shares_of_a_made_up_reading():

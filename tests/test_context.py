@@ -8,6 +8,7 @@ from PIL import Image
 from minidiff.cli import main
 from minidiff.control import controls
 from minidiff.control.context import (
+    DRAWING_SCALE,
     GUIDES,
     SCALE,
     context_edit,
@@ -65,7 +66,7 @@ def test_generation_is_the_same_walk_without_pictures(model):
     blank = torch.zeros(2, 3, 32, 32)
     found = list(context_generate(model, blank, EVERYWHERE, "a red house", generator=seeded(), steps=3))
     noise = torch.randn(2, 8, 8, 8, generator=seeded())
-    walk = context_walk(model, ["a red house"] * 2, (), noise, seeded(), 3, 3.0)
+    walk = context_walk(model, ["a red house"] * 2, (), noise, seeded(), 3, DRAWING_SCALE)
     assert torch.equal(found[-1].x, list(walk)[-1].x) and len(found) == 3
 
 
@@ -85,8 +86,14 @@ def test_levels_are_near_the_noise_in_edits_as_flux_has_them_in_drawings_or_as_a
         assert Flow().times(steps, shift_for_edits(steps))[-2] == pytest.approx(1 / (2 - 1 / steps))
 
 
-def test_guidance_steers_all_steps_of_drawings_all_but_the_last_of_edits_or_as_asked(model, street):
+def test_guidance_steers_drawings_down_to_03_all_but_the_last_step_of_edits_or_as_asked(model, street):
     """Each branch is one call of the network, and so is what is prepared for it."""
+    noise = torch.randn(1, 8, 8, 8, generator=seeded())
+    low = sum(t <= 0.3 for t in model.times(20, noise)[:-1])
+    for options, calls in (({}, 2 * 21 - low), ({"guided_above": 0}, 2 * 21)):
+        with model.counted() as counted:
+            list(context_walk(model, ["a house"], (), noise, seeded(), 20, 2.0, **options))
+        assert counted[0] == calls and 2 < low < 8
     z, noise = model.latents(street[:1]), torch.randn(1, 8, 8, 8, generator=seeded())
     for contexts, options, calls in (
             ([z], {}, 2 + 2 + 2 + 1), ((), {}, 2 + 2 + 2 + 2), ([z], {"guided_above": 0}, 2 + 2 + 2 + 2),

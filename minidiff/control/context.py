@@ -13,7 +13,8 @@ from minidiff.process.guidance import cfg, norm_preserving
 from minidiff.process.sample import normal_like, sample
 
 GUIDES = {"plain": cfg, "norm": norm_preserving}
-SCALE = 3.0                                                     # drawings need it, edits hardly
+SCALE = 3.0                                                     # edits hardly need it
+DRAWING_SCALE, DRAWING_ABOVE = 5.0, 0.3                         # words alone do; low down it only adds grain
 
 
 def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0, guidance="norm",
@@ -27,7 +28,7 @@ def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0
     moves them for so many tokens. Departure: with contexts by shift_for_edits, since words and pictures
     settle what becomes of an edit, and what is left for low levels is to keep it.
     guided_above: at this level and below guidance is off, the lower end of the interval of 2404.07724. None:
-    without contexts 0. Departure: with contexts it is off in the last step, where it only gets in the way of
+    without contexts .3. Departure: with contexts it is off in the last step, where it only gets in the way of
     what is to be kept; so a walk of one step is not guided at all.
     Raises ValueError for another guidance, a shift of 0 or less, and for what does not fit.
     """
@@ -42,7 +43,7 @@ def planned(model, prompts, contexts, noise, steps, scale, guidance="norm", shif
     shift = shift_for_edits(steps) if contexts and shift is None else shift
     times = model.times(steps, noise, shift)
     if guided_above is None:
-        guided_above = times[-2] if contexts else 0.0
+        guided_above = times[-2] if contexts else DRAWING_ABOVE
     scale = scale if guided_above < times[0] else 1.0           # else both branches were prepared for nothing
     return model.denoiser(prompts, scale, contexts, noise.shape[2:], GUIDES[guidance], guided_above), times
 
@@ -73,7 +74,8 @@ def context_edit(model, image, edit_mask, prompt, *, generator, others=(), steps
 
 
 @register("generate", "context", weights="town-context", kind="latent denoiser")
-def context_generate(model, image, edit_mask, prompt, *, generator, steps=20, scale=SCALE, guidance="norm"):
+def context_generate(model, image, edit_mask, prompt, *, generator, steps=20, scale=DRAWING_SCALE,
+                     guidance="norm"):
     """Walk from pure noise down to pictures of the prompt, yielding every State, in latents.
 
     image: only its shape counts, (B, 3, H, W).  prompt: "" = anything.  The rest as in context_walk.
