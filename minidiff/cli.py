@@ -50,6 +50,7 @@ HELP = {
     "jump": "levels that RePaint climbs back, to go over them again; fewer than --steps",
     "scale": "guidance: how closely to follow the prompt, 1 = as learnt",
     "guidance": "how to guide in latents: plain, or norm, which keeps each cell's length",
+    "guided_above": "guide only above this level, 0 to 1; below, guidance adds grain",
     "image_scale": "how closely to stay with the picture, 1 = as learnt",
     "text_scale": "how closely to follow the instruction, 1 = as learnt",
     "rescale": "0 to 1: how far to bring strong guidance back to the contrast of the plain prediction",
@@ -121,7 +122,7 @@ def add_edit(commands):
                          help='"image 2" of the INSTRUCTION, then "image 3" (control: context)')
     command.add_argument("--resize", action="store_true", help="bring all to the nearest size that runs")
     command.add_argument("--as-decoded", action="store_true",
-                         help="in latents (control: context): put no pixels back that the edit did not touch")
+                         help="put nothing back that the edit did not change (control: context)")
     add_common(command, "edit", "dual-cfg")
     command.set_defaults(run=run_edit)
 

@@ -128,9 +128,8 @@ def tokens(editor, steps):
         street, hole, prompt, control="latent-repaint", steps=few, jump=max(1, few // 5))
     edits["tokens-drawn"] = f"“{words}”", editor.begin_generate(words, control="context", steps=few)
     text = ("Words, pictures and noise are tokens of one sequence, in latents. The same transformer obeys "
-            "beside one picture or two, and draws without any, though not yet well; masks hold it as they do "
-            "all others. Without a mask, what an edit did not touch is told from what the codec loses, and "
-            "put back.")
+            "beside one picture or two, and draws without any. Masks hold it as they do all others; where "
+            "there is none, what an edit did not change is told from what the codec loses, and put back.")
     pieces = [Piece(name, *edit) for name, edit in edits.items()]
     given = [(Image.open(file).convert("RGB"), f"image {i}") for i, file in enumerate((street, cottage), 1)]
     return Chapter("Pictures as tokens", text, given, pieces)

@@ -9,7 +9,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from minidiff.encoders.vae import inferred_mask
+from minidiff.control.masks import change_mask
 from minidiff.images import composite, to_pil, to_uint8, to_x0
 from minidiff.measure import preservation
 from minidiff.model import Model
@@ -21,10 +21,10 @@ class EditResult:
     """What an edit gave: the picture, how well it kept what nobody asked to change, and what it cost.
 
     images: PIL pictures, one unless more were generated.  uncomposited: the first, before kept pixels were
-    put back. edit_mask: bool (1, 1, H, W), True = could change; of an edit in latents: what it touched, since
-    all else was put back.  measures: as `figures` has them; where nothing was marked, only how much did
-    change, as in `Edit.judge`.  network_calls: passes of one picture through the network.  seconds: from the
-    first step to the last.
+    put back. edit_mask: bool (1 or B, 1, H, W), True = could change: as it was given; where nobody marked
+    anything, all, or, of an edit in latents, what that changed, since all else was put back.  measures: as
+    `figures` has them; where nobody marked anything, only how much did change, as in `Edit.judge`.
+    network_calls: passes of one picture through the network.  seconds: from the first step to the last.
     """
 
     images: tuple[Image, ...]
@@ -46,8 +46,8 @@ class Edit:
 
     known: uint8 (B, 3, H, W).  edit_mask: bool (1, 1, H, W).
     walk: (model, x0, edit_mask, generator=...) -> the States, by a control mechanism with its options.
-    compare: measure the change against `known` even where all may change?  as_decoded: then leave what an
-    edit in latents did not touch as the codec makes it?
+    compare: measure the change against `known` even where all may change?  least: where all may change, put
+    back what a model in latents did not change by more, as in `change_mask`; None: put nothing back.
     """
 
     model: Model
@@ -56,7 +56,7 @@ class Edit:
     walk: Callable[..., Iterator[State]]
     seed: int = 0
     compare: bool = False
-    as_decoded: bool = False
+    least: float | None = None
     outcome: EditResult | None = field(default=None, init=False)
 
     def __iter__(self):
@@ -70,7 +70,7 @@ class Edit:
                     yield state
                 if state is not None:                           # nothing was asked for: the picture as it is
                     x = self.model.decode(state.x)
-        self.outcome = self.judge(to_uint8(x.cpu()), calls[0], perf_counter() - start)
+        self.outcome = self.judge(to_uint8(x.cpu()), state is not None, calls[0], perf_counter() - start)
 
     def __len__(self):
         """The number of States: a walk over the smallest picture, with a network that does nothing, tells."""
@@ -90,26 +90,28 @@ class Edit:
         """The source of all the noise of a walk: the same for the same seed, on any device."""
         return torch.Generator().manual_seed(self.seed)
 
-    def judge(self, edited, network_calls, seconds):
-        """Put the kept pixels back, identical, and measure.  edited: uint8 (B, 3, H, W).
+    def judge(self, edited, walked, network_calls, seconds):
+        """Put back, identical, what was not to change, or did not, and measure: the EditResult.
 
+        edited: uint8 (B, 3, H, W).  walked: was it made by a walk, or is it `known`?
         Where all may change, and that is to be compared: "changed", the share of pixels that did, by > 4/255;
-        in latents also "uncomposited_changed", the same before untouched pixels were put back, and
-        "codec_changed", the share that the round trip through the codec changes by itself.
+        in latents also "uncomposited_changed", the same before pixels were put back, and "codec_changed", the
+        share that the round trip through the codec changes by itself.
         """
-        edit_mask, measures, unmarked = self.edit_mask, {}, self.edit_mask.all()
-        if unmarked and self.compare and self.model.kind == "latent denoiser":
+        edit_mask, unmarked, measures = self.edit_mask, bool(self.edit_mask.all()), {}
+        in_latents = walked and unmarked and self.model.kind == "latent denoiser"
+        if in_latents and (self.compare or self.least is not None):
             codec = self.model.round_trip(to_x0(self.known).to(self.model.device)).cpu()
-            measures = {"uncomposited_changed": self.changed(edited),
-                        "codec_changed": self.changed(to_uint8(codec))}
-            if not self.as_decoded:
-                moved = (edited != self.known).any(1, keepdim=True)             # without a walk, nothing has
-                edit_mask = inferred_mask(to_x0(edited), codec) & moved
+            if self.least is not None:
+                edit_mask = change_mask(to_x0(edited), codec, self.least)
         final = composite(self.known, edited, edit_mask)
         if not unmarked:
             measures = figures(self.known, edited, final, edit_mask)
         elif self.compare:
-            measures["changed"] = self.changed(final)
+            measures = {"changed": self.changed(final)}
+            if in_latents:
+                measures["uncomposited_changed"] = self.changed(edited)
+                measures["codec_changed"] = self.changed(to_uint8(codec))
         images = tuple(to_pil(x0) for x0 in to_x0(final))
         uncomposited = to_pil(to_x0(edited[:1]))
         return EditResult(images, uncomposited, edit_mask, measures, network_calls, seconds)

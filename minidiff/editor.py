@@ -15,6 +15,7 @@ from numbers import Integral, Real
 import torch
 
 from minidiff.control import controls
+from minidiff.control.masks import LEAST
 from minidiff.control.outpaint import outpaint_canvas
 from minidiff.edit import Edit
 from minidiff.familiar import unlike_toytown
@@ -71,14 +72,15 @@ class Editor:
     def edit(self, image, instruction="", **options):
         """Change a picture as an instruction says: "make the car blue"; nothing is held fast on the way.
 
-        At the end, editors in latents put back the pixels that they never touched, identical: encoders/vae.py
-        tells these from what the codec loses (inferred_mask), and result.edit_mask says which they are.
+        At the end, editors in latents put back the source's own pixels where their result is what the codec
+        makes of the source, within 8 of 255 levels: nothing was edited there (control.masks.change_mask), or
+        too faintly. result.edit_mask says what was; result.uncomposited is the picture as decoded.
 
         image: path, PIL picture or x0 (1, 3, H, W); or a list of 1 to 3, of any sizes, the first of which is
         changed, while the instruction may speak of "image 2" and "image 3".  instruction: "" changes nothing.
         For controls that read captions ("sdedit", "invert", "p2p"): what the result shows, "" = anything.
-        Options: resize: bring all to the nearest size that runs; as_decoded: put nothing back; control: its
-        name.  Raises ValueError for bad pictures and options.
+        Options: resize: bring all to the nearest size that runs; as_decoded: put nothing back (in latents
+        only); control: its name.  Raises ValueError for bad pictures and options.
         """
         return self.begin_edit(image, instruction, **options).result()
 
@@ -134,7 +136,11 @@ class Editor:
         self._warn_if_strange("edit", control, x0, torch.zeros_like(x0[:, :1], dtype=torch.bool))
         everywhere = torch.ones_like(x0[:, :1], dtype=torch.bool)
         edit = self._begin("edit", control, x0, everywhere, instruction, **options)
-        return replace(edit, as_decoded=as_decoded)
+        if edit.model.kind == "latent denoiser":
+            return replace(edit, least=None if as_decoded else LEAST)
+        if as_decoded:
+            raise ValueError(f"edit by {control} has no option as_decoded: it works in pixels")
+        return edit
 
     def _begin(self, task, control, x0, edit_mask, prompt, *, seed=0, strict=False, **options):
         mechanism, model = find_control(task, control), self._model_for(task, control)

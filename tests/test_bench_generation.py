@@ -16,7 +16,7 @@ CAPTION = "a red house with a blue roof and a green car on a winter day"
 @pytest.fixture(scope="module")
 def found(tiny_latent_weights):
     model = LatentModel.load(tiny_latent_weights, "cpu")
-    rows = generation.rows(model, n=12, steps=2, ddpm_steps=1, scales=(1, 2))
+    rows = generation.rows(model, n=12, steps=8, ddpm_steps=1, scales=(1, 2))
     return {row["editor"]: row for row in rows}
 
 
@@ -37,8 +37,11 @@ def test_true_renders_show_their_captions_and_other_pictures_do_not(found):
 def test_calls_are_counted(found):
     assert "network calls" not in found["true render"] and "network calls" not in found["a fresh scene"]
     assert found["town-ddpm, scale 3"]["network calls"] == 2
-    once, guided = (found[f"town-context, scale {scale}"]["network calls"] for scale in (1, 2))
-    assert (once, guided) == (1 + 2, 2 * (1 + 2))               # what is prepared, and two steps
+    once, guided, to_the_end = (found[f"town-context, scale {scale}"]["network calls"]
+                                for scale in (1, 2, "2, to the end"))
+    assert (once, to_the_end) == (1 + 8, 2 * (1 + 8))           # what is prepared, and eight steps
+    assert guided == to_the_end - 1                             # the last but one level is .3, or below
+    assert "grain" not in found["a fresh scene"] and found["true render"]["grain"].value < 0.1
 
 
 def test_grain_is_that_of_the_sky_above_plain_scenes():

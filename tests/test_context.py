@@ -1,5 +1,7 @@
 """Pictures as tokens: the walk is plain sampling, several pictures, the editor's verbs, the command line."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -16,11 +18,12 @@ from minidiff.control.context import (
     context_walk,
     shift_for_edits,
 )
+from minidiff.edit import Edit
 from minidiff.editor import Editor, options_of
 from minidiff.images import ImageError, to_pil, to_tensor, to_uint8, to_x0
 from minidiff.latent import LatentModel
 from minidiff.process.flow import Flow, shift_for
-from minidiff.process.sample import sample
+from minidiff.process.sample import State, sample
 from minidiff.toytown import paint, scenes
 
 INSTRUCTION = "use the car of image 2"
@@ -90,10 +93,13 @@ def test_guidance_steers_drawings_down_to_03_all_but_the_last_step_of_edits_or_a
     """Each branch is one call of the network, and so is what is prepared for it."""
     noise = torch.randn(1, 8, 8, 8, generator=seeded())
     low = sum(t <= 0.3 for t in model.times(20, noise)[:-1])
-    for options, calls in (({}, 2 * 21 - low), ({"guided_above": 0}, 2 * 21)):
-        with model.counted() as counted:
-            list(context_walk(model, ["a house"], (), noise, seeded(), 20, 2.0, **options))
-        assert counted[0] == calls and 2 < low < 8
+    options = dict(generator=seeded(), steps=20, scale=2.0)
+    for above, calls in (({}, 2 * 21 - low), ({"guided_above": 0}, 2 * 21)):
+        for walk in (partial(context_walk, model, ["a house"], (), noise),
+                     partial(context_generate, model, street[:1], EVERYWHERE, "a house")):
+            with model.counted() as counted:
+                list(walk(**options, **above))
+            assert counted[0] == calls and 2 < low < 8
     z, noise = model.latents(street[:1]), torch.randn(1, 8, 8, 8, generator=seeded())
     for contexts, options, calls in (
             ([z], {}, 2 + 2 + 2 + 1), ((), {}, 2 + 2 + 2 + 2), ([z], {"guided_above": 0}, 2 + 2 + 2 + 2),
@@ -165,6 +171,7 @@ def test_they_are_registered_with_their_weights_and_options():
         assert controls(task)["context"] is editor
         assert editor.weights == "town-context" and editor.kind == LatentModel.kind
     assert list(options_of(context_edit)) == ["others", "steps", "scale", "guidance"]
+    assert list(options_of(context_generate)) == ["steps", "scale", "guidance", "guided_above"]
 
 
 def test_the_verb_takes_one_picture_or_several_of_any_size(model, street):
@@ -200,27 +207,73 @@ def test_the_last_state_decoded_is_the_picture_before_pixels_are_put_back(model,
     assert decoded.measures["changed"] == decoded.measures["uncomposited_changed"]
 
 
-@pytest.mark.parametrize("where", [(slice(2, 4), slice(0, 3)), None])
-def test_what_an_edit_did_not_touch_is_put_back_and_the_codecs_loss_stays_to_see(
-        model, street, where, monkeypatch):
-    """A velocity that leads to the source's latents, but for some cells; by hand, on bytes."""
-    source = to_uint8(street[:1])
-    z = model.latents(street[:1])
-    if where:
-        z[:, :, *where] += 2.0
-    monkeypatch.setattr(model, "denoiser", lambda *_: lambda z_t, t: (z_t - z) / t)
+def leads_to(z):
+    """A denoiser whose velocity leads to the latents z."""
+    return lambda *_: lambda z_t, t: (z_t - z) / t
+
+
+def test_what_an_edit_did_not_change_is_put_back_and_the_codecs_loss_stays_to_see(model, street, monkeypatch):
+    """The source's latents, but for some cells, which decode to something else: known before."""
+    source, z = to_uint8(street[:1]), model.latents(street[:1])
+    z[:, :, 2:4, 0:3] += 2.0
+    monkeypatch.setattr(model, "denoiser", leads_to(z))
     result = Editor(model).edit(to_pil(street[:1]), INSTRUCTION, control="context", steps=2)
     picture, raw = (to_uint8(to_tensor(each)) for each in (result.image, result.uncomposited))
-    decoded, codec = to_uint8(model.decode(z)), model.round_trip(street[:1])
-    assert (raw.int() - decoded.int()).abs().max() <= 1
-    moved = (to_x0(raw) - codec).abs().amax(1, keepdim=True) > 0.06
-    assert torch.equal(result.edit_mask, moved & (raw != source).any(1, keepdim=True))
-    assert torch.equal(picture, torch.where(moved, raw, source))
-    assert moved.any() == (where is not None) and not moved[..., 28:, 28:].any()   # too far for the decoder
+    assert (raw.int() - to_uint8(model.decode(z)).int()).abs().max() <= 1
+    assert result.edit_mask.dtype == torch.bool and result.edit_mask.shape == (1, 1, 32, 32)
+    assert torch.equal(picture, torch.where(result.edit_mask, raw, source))
+    assert result.edit_mask[..., 8:16, 0:12].float().mean() > 0.95                # what those cells show
+    assert not result.edit_mask[..., 28:, 28:].any()            # too far for the decoder
+    assert ((raw.int() - source.int()).abs() > 4)[..., 28:, 28:].any()            # lost by the codec alone
     off = [((each.int() - source.int()).abs().amax(1) > 4).float().mean() for each in (picture, raw)]
     assert result.measures["changed"] == pytest.approx(off[0].item(), abs=1e-6)
     assert result.measures["uncomposited_changed"] == pytest.approx(off[1].item(), abs=1e-6)
-    assert off[0] < 0.7 * off[1] and (off[0] > 0) == (where is not None)
+    assert 0 < off[0] < 0.8 * off[1]
+
+
+def test_of_an_edit_that_changes_nothing_all_is_put_back(model, street, monkeypatch):
+    monkeypatch.setattr(model, "denoiser", leads_to(model.latents(street[:1])))
+    options = dict(control="context", steps=2)
+    result = Editor(model).edit(to_pil(street[:1]), INSTRUCTION, **options)
+    assert np.array_equal(result.image, to_pil(street[:1])) and not result.edit_mask.any()
+    decoded = Editor(model).edit(to_pil(street[:1]), INSTRUCTION, as_decoded=True, **options)
+    assert np.array_equal(decoded.image, result.uncomposited) and decoded.edit_mask.all()
+    assert not np.array_equal(decoded.image, result.image)
+    found = result.measures
+    assert found["changed"] == 0 < found["uncomposited_changed"]
+    assert found["uncomposited_changed"] == pytest.approx(found["codec_changed"], abs=0.01)
+
+
+def test_every_picture_of_a_batch_has_a_change_mask_of_its_own_and_measuring_is_another_matter(model, street):
+    z = model.latents(street[:2])
+    z[1, :, 2:4, 0:3] += 2.0
+    nowhere = torch.ones(1, 1, 32, 32, dtype=torch.bool)
+
+    def walk(model, x0, edit_mask, generator):
+        yield State(0.0, z[: len(x0)], z[: len(x0)])
+
+    results = [Edit(model, to_uint8(street[:2]), nowhere, walk, compare=compare, least=least).result()
+               for compare in (True, False) for least in (0.1, None)]
+    for with_least, without in (results[:2], results[2:]):
+        assert with_least.edit_mask.shape == (2, 1, 32, 32) and without.edit_mask.all()
+        assert not with_least.edit_mask[0].any() and with_least.edit_mask[1].any()
+        assert np.array_equal(with_least.images[0], to_pil(street[:1]))
+        assert np.array_equal(without.images[0], without.uncomposited)
+    assert results[2].measures == results[3].measures == {}
+    marked = nowhere.clone()
+    marked[..., :16] = False
+    result = Edit(model, to_uint8(street[:1]), marked, walk, compare=True, least=0.1).result()
+    assert torch.equal(result.edit_mask, marked)                # who marks has the last word
+
+
+def test_pixels_that_an_editor_in_pixels_or_a_drawing_made_are_not_put_back(model, street, tiny_editor):
+    with pytest.raises(ValueError, match="edit by sdedit has no option as_decoded: it works in pixels"):
+        tiny_editor.edit(to_pil(street[:1]), "a house", control="sdedit", as_decoded=True)
+    for verb, given in (("generate", ["a house"]), ("inpaint", [to_pil(street[:1]), EVERYWHERE])):
+        with pytest.raises(ValueError, match="has no option as_decoded"):
+            getattr(Editor(model), verb)(*given, as_decoded=True)
+    drawn = Editor(model).generate("a house", control="context", steps=2)
+    assert np.array_equal(drawn.image, drawn.uncomposited) and drawn.edit_mask.all() and drawn.measures == {}
 
 
 def test_no_words_return_the_picture_at_no_cost(model, street):
@@ -228,7 +281,7 @@ def test_no_words_return_the_picture_at_no_cost(model, street):
     for nothing in ("", "  ", None):
         result = Editor(model).edit([picture, picture], nothing, steps=2)
         assert np.array_equal(result.image, picture) and result.network_calls == 0
-        assert not result.edit_mask.any() and result.measures["uncomposited_changed"] == 0
+        assert result.measures == {"changed": 0}                # nothing went through the codec
 
 
 def test_pictures_drawn_from_words(model):
@@ -268,6 +321,19 @@ def test_wrong_pictures_and_other_controls_are_refused(model, street, tiny_edito
 
 # The command line
 
+def test_the_command_line_puts_back_or_leaves_a_picture_as_decoded(
+        street, tiny_latent_weights, tmp_path, monkeypatch):
+    """Every edit leads to the latents of the source."""
+    monkeypatch.setattr(LatentModel, "denoiser", lambda model, words, scale, contexts, *_: leads_to(
+        contexts[0])())
+    given, out = str(tmp_path / "given.png"), str(tmp_path / "out.png")
+    to_pil(street[:1]).save(given)
+    command = ["edit", given, INSTRUCTION, out, "--control", "context", "--steps", "1", "--device", "cpu",
+               "--model", str(tiny_latent_weights)]
+    assert main(command) == 0 and np.array_equal(Image.open(out), Image.open(given))
+    assert main([*command, "--as-decoded"]) == 0 and not np.array_equal(Image.open(out), Image.open(given))
+
+
 def test_the_command_line_takes_other_pictures(model, street, tiny_latent_weights, tmp_path, capsys):
     for i, picture in enumerate(street):
         to_pil(picture).save(tmp_path / f"{i}.png")
@@ -283,8 +349,6 @@ def test_the_command_line_takes_other_pictures(model, street, tiny_latent_weight
     said = capsys.readouterr().out
     assert "as decoded: {uncomposited_changed:.0%}; by the codec alone: {codec_changed:.0%}".format(
         **expected.measures) in said
-    assert main(["edit", first, INSTRUCTION, out, "--control", "context", "--as-decoded", *common]) == 0
-    assert np.array_equal(Image.open(out), expected.uncomposited)
     assert main(["edit", first, INSTRUCTION, out, *["--with", second] * 3, *common]) == 1
     assert "4 pictures came: 1 to 3 expected" in capsys.readouterr().err
     assert main(["generate", out, "--control", "context", "--prompt", "a house", *common]) == 0

@@ -7,6 +7,7 @@ from minidiff.control.masks import (
     MASKS,
     alternating_lines,
     box,
+    change_mask,
     distance_to_segments,
     expand,
     half,
@@ -80,3 +81,59 @@ def test_distance_to_a_segment():
     assert torch.allclose(distance[:, 2], torch.tensor([0.0, 1.0, 2.0, 3.0]))
     assert torch.allclose(distance[0, 4:], torch.tensor([0.0, 1.0, 2.0, 3.0]))
     assert abs(distance[3, 7].item() - 18**0.5) < 1e-5
+
+
+# What an edit has changed
+
+def chessboard(size=12):
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    return ((rows + columns) % 2 == 0)[None, None]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_changed_is_what_differs_by_more_than_eight_levels_in_any_channel(sign):
+    unedited = torch.randn(2, 3, 8, 12, generator=seeded()).clamp(-0.4, 0.4)
+    edited = unedited.clone()
+    edited[0, 2, 3, 8] += 8.5 * 2 / 255 * sign                  # in one channel
+    edited[0, :, 4, 3] += 7.5 * 2 / 255 * sign                  # in all, by less
+    edited[1, 0, 7, 0] += 0.5 * sign                            # in a corner
+    mask = change_mask(edited, unedited)
+    assert mask.dtype == torch.bool and mask.shape == (2, 1, 8, 12)
+    assert mask.nonzero().tolist() == [[0, 0, 3, 8], [1, 0, 7, 0]]
+    assert change_mask(edited, unedited, 0.3).nonzero().tolist() == [[1, 0, 7, 0]]
+    assert change_mask(edited, unedited, 0).sum() == 3 and not change_mask(unedited, unedited, 0).any()
+
+
+def test_gaps_are_closed_and_nothing_around_is_opened():
+    """A box with a hole of a pixel is full; a chessboard is, too; two pixels far apart stay two."""
+    unedited, changed = torch.zeros(3, 3, 12, 12), torch.zeros(3, 1, 12, 12, dtype=torch.bool)
+    changed[0, :, 3:8, 4:9] = True
+    changed[0, :, 5, 6] = False
+    changed[1:2, :, 2:9, 2:9] = chessboard(7)
+    changed[2, :, 4, 2] = changed[2, :, 4, 6] = True
+    mask = change_mask(unedited + changed, unedited)
+    assert mask[0].sum() == 25 and mask[0, 0, 3:8, 4:9].all()
+    assert mask[1].sum() == 49 and mask[1, 0, 2:9, 2:9].all()
+    assert torch.equal(mask[2], changed[2])
+    changed[2, :, 1, 2] = True                                  # a pixel from the edge: a gap, too
+    assert change_mask(unedited + changed, unedited)[2, 0, 0].nonzero().tolist() == [[2]]
+
+
+def test_what_is_nan_has_changed():
+    edited = torch.zeros(1, 3, 8, 8)
+    edited[0, 1, 4, 4] = torch.nan
+    assert change_mask(edited, torch.zeros(1, 3, 8, 8)).nonzero().tolist() == [[0, 0, 4, 4]]
+
+
+def test_pictures_that_cannot_be_compared_are_refused():
+    x = torch.zeros(2, 3, 8, 8)
+    told = r"pictures are .* and .*: \(B, 3, H, W\) twice expected, floating"
+    for other in (x[:1], x[..., :4], x.byte()):
+        with pytest.raises(ValueError, match=told):
+            change_mask(x, other)
+    for alike in (x[0], x[:, :1], x.byte()):
+        with pytest.raises(ValueError, match=told):
+            change_mask(alike, alike)
+    for least in (-0.1, 2.1, float("nan")):
+        with pytest.raises(ValueError, match=f"least = {least}: 0..2 expected"):
+            change_mask(x, x, least)

@@ -1,4 +1,4 @@
-"""The VAE: latents and back, what is local, normalised latents, the codec's floor, masks."""
+"""The VAE: latents and back, what is local, normalised latents, the codec's floor, masks for latents."""
 
 from dataclasses import asdict
 from math import log
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from minidiff.checkpoint import CheckpointError, save_weights
-from minidiff.encoders.vae import VAE, Block, VAEConfig, cells_of, codec_floor, inferred_mask, kl_divergence
+from minidiff.encoders.vae import VAE, Block, VAEConfig, cells_of, codec_floor, kl_divergence
 from minidiff.measure import psnr
 from minidiff.toytown import paint, scenes
 
@@ -148,31 +148,6 @@ def test_the_floor_is_the_psnr_of_the_round_trip_and_of_a_region(vae, pictures):
     wanted = 10 * torch.log10(4 / error[:3, :, 8:16, 8:16].mean((1, 2, 3)))
     assert (of_region[:3] - wanted).abs().max() < 1e-9 and of_region[3].isnan()
     assert torch.equal(floor, psnr(vae.round_trip(pictures), pictures))
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-def test_a_mask_is_inferred_where_any_channel_differs_by_more_than_the_least(sign):
-    round_trip = normal(2, 3, 8, 12).clamp(-0.4, 0.4)
-    edited = round_trip.clone()
-    edited[0, 2, 1, 5] += 0.07 * sign                           # in one channel
-    edited[0, :, 3, 3] += 0.05 * sign                           # in all, by less
-    edited[1, 0, 7, 0] += 0.5 * sign
-    mask = inferred_mask(edited, round_trip)
-    assert mask.dtype == torch.bool and mask.shape == (2, 1, 8, 12)
-    assert mask.nonzero().tolist() == [[0, 0, 1, 5], [1, 0, 7, 0]]
-    assert inferred_mask(edited, round_trip, 0.3).nonzero().tolist() == [[1, 0, 7, 0]]
-    assert inferred_mask(edited, round_trip, 0).sum() == 3
-    assert not inferred_mask(round_trip, round_trip, 0).any()
-
-
-def test_what_cannot_be_compared_is_refused():
-    x = torch.zeros(2, 3, 8, 8)
-    for edited, round_trip in ((x, x[:1]), (x[0], x[0]), (x, x[..., :4])):
-        with pytest.raises(ValueError, match=r"edited is .*, round_trip .*: \(B, 3, H, W\) twice expected"):
-            inferred_mask(edited, round_trip)
-    for least in (-0.1, 2.1, float("nan")):
-        with pytest.raises(ValueError, match=f"least = {least}: 0..2 expected"):
-            inferred_mask(x, x, least)
 
 
 def test_default_networks_are_small_enough_to_ship():

@@ -25,6 +25,7 @@ from minidiff.bench import (
     masks,
     order,
     pairs,
+    put_back,
     slow,
     speed,
     steps,
@@ -36,8 +37,8 @@ from minidiff.model import load_model
 
 TABLES = {"bias": bias, "slow": slow, "speed": speed, "captions": captions, "order": order, "masks": masks,
           "lama": lama, "edits": edits, "tradeoff": tradeoff, "inversion": inversion, "pairs": pairs,
-          "maps": maps, "generation": generation, "grammar": grammar, "steps": steps, "drift": drift,
-          "latent-masks": latent_masks}
+          "maps": maps, "generation": generation, "grammar": grammar, "put-back": put_back, "steps": steps,
+          "drift": drift, "latent-masks": latent_masks}
 
 
 def add_arguments(parser):

@@ -5,10 +5,10 @@ instructions: at the end the picture should be the first one again. "untouched":
 outside all regions so far, the median of the chains; "largest": the largest difference there, in 255ths.
 "truth": dB of the whole picture against what it should be after this turn. "done": share of this turn's edits
 that look more like the true result than like what was to be changed. The unified editor goes through its
-codec every turn, as one who saves each picture does; "put back": then untouched pixels are those of the
-picture before, as `minidiff edit` hands them out; or it stays in latents, so that pictures are only looked
-at. "codec alone" is the round trip, turn after turn; "identity" never changes a thing. ± is half of a 95 %
-interval over chains.
+codec every turn, as one who saves each picture does; "put back": then pixels that it did not change are those
+of the picture before, as `minidiff edit` hands them out; or it stays in latents, so that pictures are only
+looked at. "codec alone" is the round trip, turn after turn; "identity" never changes a thing. ± is half of a
+95 % interval over chains.
 """
 
 import random
@@ -38,8 +38,8 @@ WEIGHTS, INSTRUCT_WEIGHTS = "town-context", "town-instruct"
 QUICK = dict(n=2, turns=2, steps=2)
 UNDOABLE = ("recolour", "resize", "text", "add")                # by an edit of the grammar, in words
 OPPOSITE = {"bigger": "smaller", "smaller": "bigger"}
-CODEC, EACH, BACK, INSIDE = "codec alone", *(f"tokens, {how}" for how in (
-    "through the codec each turn", "put back each turn", "staying in latents"))
+CODEC, EACH = "codec alone", "tokens, through the codec each turn"
+BACK, INSIDE = "tokens, put back each turn", "tokens, staying in latents"
 
 
 class Hand(NamedTuple):

@@ -48,7 +48,9 @@ def rows(model, n=128, steps=20, ddpm_steps=50, scales=(1, 2, 3, 5), seed=0):
     found = []
     for name, (network, edit, count) in editors.items():
         pictures, costs = drawn(edit, network, scenes, captions, count, seed)
-        figures = {**shares(asked, reader.read(pictures)), "grain": bootstrap(grain(pictures, scenes))}
+        figures = shares(asked, reader.read(pictures))
+        if edit is not a_fresh_scene:                           # it has another style
+            figures["grain"] = bootstrap(grain(pictures, scenes))
         found.append({"editor": name, **figures, **costs})
     return found
 
@@ -75,9 +77,9 @@ def shares(asked, read):
 def grain(pictures, scenes):
     """(n,) float64, how far a pixel of the sky is from the mean of its four neighbours, 255ths: the median.
 
-    pictures: (n, 3, H, W), of captions of these scenes. nan for other styles than plain.
+    pictures: (n, 3, H, W), H at least 15, of these scenes. nan for other styles than plain.
     """
-    grey = pictures[..., : pictures.shape[2] // 5, :].mean(1)                      # (n, H/5, W)
+    grey = pictures.cpu()[..., : pictures.shape[2] // 5, :].mean(1)                      # (n, H/5, W)
     around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
     off = (grey[:, 1:-1, 1:-1] - around / 4).abs().flatten(1).median(1).values
     return (127.5 * off.double()).masked_fill(scenes.style.cpu() != PLAIN, torch.nan)

@@ -4,15 +4,16 @@ Edits of the frozen test split. The columns are those of `edits`: "success", "tr
 "survived". "floor" is what the round trip through the VAE keeps outside the region, the median of local
 edits, and "over floor" what the editor keeps beyond it: what comes out of the decoder hardly gets above 0.
 "far": the same, but only where nothing changes within 8 pixels, a token's side: what is lost nearer by may
-belong to the change itself. "strict": success, and at least the smaller of 35 dB and the floor less 1 dB
-kept, or all survived; the same for all editors here. "codec: source" is the round trip of the source, "codec:
-truth" that of the true render, about as good as a decoded edit can be. "pictures as tokens" is the unified
-editor, its results as they leave the decoder. "put back": the same results, with the source's own pixels
-where the edit touched none, as `minidiff edit` hands them out; neither a truth nor a mask is asked for that.
-"combine" takes from image 2: an object's look, an object that was not there, a colour, the style. "a picture
-more": the same edits, told to take from one of two pictures, image 2 or image 3, where the other one is a
-rival's, nearly always one that would do as well; "right picture": where it would, the result is nearer to the
-truth than to the edit by the other one; a coin would get .5. ± is half of a 95 % interval.
+belong to the change itself; 60 dB are counted at most, some 20 above the floor. "strict": success, and at
+least the smaller of 35 dB and the floor less 1 dB kept, or all survived; the same for all editors here.
+"codec: source" is the round trip of the source, "codec: truth" that of the true render, about as good as a
+decoded edit can be. "pictures as tokens" is the unified editor, its results as they leave the decoder. "put
+back": the same results, with the source's own pixels where the edit changed none, as `minidiff edit` hands
+them out; neither a truth nor a mask is asked for that. "combine" takes from image 2: an object's look, an
+object that was not there, a colour, the style. "a picture more": the same edits, told to take from one of two
+pictures, image 2 or image 3, where the other one is a rival's, nearly always one that would do as well;
+"right picture": where it would, the result is nearer to the truth than to the edit by the other one; a coin
+would get .5. ± is half of a 95 % interval.
 """
 
 from functools import partial
@@ -23,8 +24,9 @@ from minidiff.bench.common import last, seeded
 from minidiff.bench.edits import BATCH, COLUMNS, FOUR, edited, row
 from minidiff.bench.judging import NULL_EDITORS, TARGETED, TESTED, first_of_each, held_out_edits, judged
 from minidiff.control.context import SCALE, context_walk
-from minidiff.encoders.vae import codec_floor, inferred_mask
-from minidiff.images import grown
+from minidiff.control.masks import LEAST, change_mask
+from minidiff.encoders.vae import codec_floor
+from minidiff.images import grown, to_uint8, to_x0
 from minidiff.measure.quality import psnr
 from minidiff.process.sample import normal_like
 from minidiff.toytown.glyphs import LATIN
@@ -36,7 +38,7 @@ WEIGHTS = "town-context"
 QUICK = dict(each=2, few=1, steps=2)
 KINDS = (*TESTED, "combine")
 CONTEXT, TRUTH = "pictures as tokens", "codec: truth"
-BACK, FREE, MORE = (f"{CONTEXT}, {how}" for how in ("put back", "guidance off", "a picture more"))
+BACK, FREE, MORE = CONTEXT + ", put back", CONTEXT + ", guidance off", CONTEXT + ", a picture more"
 FAR = 8                                                         # pixels, a token's side
 WITH_FLOOR = (*COLUMNS, ("floor (dB)", "floor", "median"), ("over floor (dB)", "over floor", "median"),
               ("far (dB)", "far", "median"))
@@ -180,9 +182,10 @@ def by_context(model, edits, generator, steps, scale=SCALE, walk=context_walk, o
     return outputs
 
 
-def put_back(model, outputs, edits):
-    """Results with the source's own pixels where the edits touched none, as Edit.judge (minidiff/edit.py).
+def put_back(model, outputs, edits, least=LEAST):
+    """Results with the source's own pixels where the edits changed none, decided on bytes as by Edit.judge.
 
-    outputs: decoded, (n, 3, H, W), for n edits.  Returns the same shape.
+    outputs: decoded, (n, 3, H, W), for n edits.  least: as in change_mask.  Returns the same shape.
     """
-    return torch.where(inferred_mask(outputs, by_codec(model, edits, None, "source")), outputs, edits.source)
+    source, decoded = (to_x0(to_uint8(pictures)).to(model.device) for pictures in (edits.source, outputs))
+    return torch.where(change_mask(decoded, model.round_trip(source), least).cpu(), outputs, edits.source)

@@ -3,7 +3,7 @@
 The pictures to look at stand beside the noise in one sequence, clean at every step, each token with its place
 (i, h, w), i the number of its picture: what to keep is found by attention. So pictures may be several, of
 different sizes, or none at all: then the same network draws from words. The walk starts from pure noise, and
-nothing is held fast on its way; what an edit did not touch, the editor puts back when it is over
+nothing is held fast on its way; what an edit did not change the editor puts back when it is over
 (minidiff/edit.py). There is no step of its own here: the control sits inside the network, in the tokens it
 sees (denoisers/dit.py), and the reverse process is the flow, by Euler's steps, in the latents of a VAE.
 """
@@ -13,8 +13,8 @@ from minidiff.process.guidance import cfg, norm_preserving
 from minidiff.process.sample import normal_like, sample
 
 GUIDES = {"plain": cfg, "norm": norm_preserving}
-SCALE = 3.0                                                     # edits hardly need it
-DRAWING_SCALE, DRAWING_ABOVE = 5.0, 0.3                         # words alone do; low down it only adds grain
+SCALE = 3.0                                                     # of edits, which hardly need it
+DRAWING_SCALE, DRAWING_ABOVE = 5.0, 0.3                         # below that level it adds grain, and no thing
 
 
 def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0, guidance="norm",
@@ -75,10 +75,11 @@ def context_edit(model, image, edit_mask, prompt, *, generator, others=(), steps
 
 @register("generate", "context", weights="town-context", kind="latent denoiser")
 def context_generate(model, image, edit_mask, prompt, *, generator, steps=20, scale=DRAWING_SCALE,
-                     guidance="norm"):
+                     guidance="norm", guided_above=DRAWING_ABOVE):
     """Walk from pure noise down to pictures of the prompt, yielding every State, in latents.
 
     image: only its shape counts, (B, 3, H, W).  prompt: "" = anything.  The rest as in context_walk.
     """
     noise = normal_like(model.latents(image), generator)
-    return context_walk(model, [prompt] * len(image), (), noise, generator, steps, scale, guidance)
+    return context_walk(model, [prompt] * len(image), (), noise, generator, steps, scale, guidance,
+                        guided_above=guided_above)

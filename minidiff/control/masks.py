@@ -1,12 +1,17 @@
 """Masks to edit under: the six of RePaint (2201.09865, section 5), a scribble and a box.
 
 Each maker is (height, width, generator) -> edit_mask, bool (1, 1, H, W), True = may change. The generator is
-a CPU torch.Generator; masks without chance ignore it. MASKS has them all by name.
+a CPU torch.Generator; masks without chance ignore it. MASKS has them all by name. A mask that is not made but
+found, in what an edit has changed, is `change_mask`.
 """
 
 from math import pi
 
 import torch
+
+from minidiff.images import grown
+
+LEAST = 16 / 255                                                # 8 of 255 levels: `bench --only put-back`
 
 
 def wide(height, width, generator=None):
@@ -92,6 +97,28 @@ def distance_to_segments(start, end, height, width):
     offset = pixel - start[:, None, None]                                          # (N, H, W, 2)
     share = ((offset * along).sum(-1, keepdim=True) / along.square().sum(-1, keepdim=True)).clamp(0, 1)
     return (offset - share * along).norm(dim=-1)
+
+
+def change_mask(edited, unedited, least=LEAST):
+    """What an edit in latents changed, an edit_mask that nobody drew: bool (B, 1, H, W), True = changed.
+
+    Both pictures came out of the same decoder: edited, and the round trip of the source. What the codec loses
+    is nearly the same in both, so what differs is the edit, and elsewhere the source's own pixels may come
+    back. DiffEdit (2210.11427) infers a mask *before* the edit, from two predictions of noise, to hold the
+    edit by it; this one is read off when the edit is over.
+    edited, unedited: (B, 3, H, W), floating, in [-1, 1].  least: 0..2; a pixel has changed if any channel
+    differs by more, or is nan, or if it lies in a gap between such pixels, or between one and the edge of the
+    picture (a closing by 3 x 3 fills these).
+    Raises ValueError for others.
+    """
+    fits = edited.shape == unedited.shape and edited.ndim == 4 and edited.shape[1] == 3
+    if not fits or not edited.is_floating_point() or not unedited.is_floating_point():
+        found = " and ".join(f"{tuple(x.shape)} {x.dtype}" for x in (edited, unedited))
+        raise ValueError(f"pictures are {found}: (B, 3, H, W) twice expected, floating")
+    if not 0 <= least <= 2:
+        raise ValueError(f"least = {least}: 0..2 expected")
+    differs = ~((edited - unedited).abs() <= least).all(1, keepdim=True)
+    return ~grown(~grown(differs, 1), 1)
 
 
 def check_mask(image, edit_mask):

@@ -1,8 +1,8 @@
 """The VAE: a picture becomes a few numbers for each 4 x 4 pixels, and comes back, nearly.
 
 These numbers, the latents, are what a diffusion transformer works on: a third as many as the picture has, and
-shaped like noise. What the way there and back loses is the codec's floor: latents
-keep hardly more. But an edit can be told from that loss, and pixels that it never touched be put back.
+shaped like noise. What the way there and back loses is the codec's floor: what an editor decodes keeps hardly
+more.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ from ..denoisers.layers import config_from_dict, zero_init
 from ..measure.quality import psnr
 
 QUIET = -6.0                                                    # where log variances start: noise of .05
-LEAST = 0.06                                                    # 8 of 255: no edit of 512 on val is lost yet
 
 
 @dataclass(frozen=True)
@@ -169,23 +168,6 @@ def codec_floor(vae, x0, where=None):
     measure.quality.psnr.
     """
     return psnr(vae.round_trip(x0), x0, where)
-
-
-def inferred_mask(edited, round_trip, least=LEAST):
-    """An edit_mask that nobody drew: bool (B, 1, H, W), True = the edit changed this pixel, not the codec.
-
-    Both pictures came out of one decoder, and what it loses is the same in both: where they are alike,
-    nothing was edited, and the source's own pixels may stand, identical. DiffEdit (2210.11427) infers a mask
-    *before* the edit, from two predictions of noise, to hold the edit by it; this one is read off afterwards.
-    edited: decoded, (B, 3, H, W).  round_trip: of the source, the same shape.  least: what differs by no more
-    in any channel is no edit; of pictures in [-1, 1], so 0..2.  Raises ValueError for others.
-    """
-    if edited.shape != round_trip.shape or edited.ndim != 4:
-        found = f"edited is {tuple(edited.shape)}, round_trip {tuple(round_trip.shape)}"
-        raise ValueError(f"{found}: (B, 3, H, W) twice expected")
-    if not 0 <= least <= 2:
-        raise ValueError(f"least = {least}: 0..2 expected")
-    return (edited - round_trip).abs().amax(1, keepdim=True) > least
 
 
 def cells_of(edit_mask, factor):
