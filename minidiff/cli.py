@@ -122,7 +122,7 @@ def add_edit(commands):
                          help='"image 2" of the INSTRUCTION, then "image 3" (control: context)')
     command.add_argument("--resize", action="store_true", help="bring all to the nearest size that runs")
     command.add_argument("--as-decoded", action="store_true",
-                         help="put nothing back that the edit did not change (control: context)")
+                         help="leave all as the decoder makes it, put no pixel of IN back (control: context)")
     add_common(command, "edit", "dual-cfg")
     command.set_defaults(run=run_edit)
 
@@ -270,7 +270,9 @@ def finish(edit, outs):
         print("kept pixels: largest difference {max_diff:.0f} of 255".format(**result.measures))
     elif "changed" in result.measures:
         told = "changed: {changed:.0%} of the pixels, by more than 4 of 255"
+        if not result.edit_mask.all():
+            told += "; {uncomposited_changed:.0%} before others were put back"
         if "codec_changed" in result.measures:
-            told += "\nas decoded: {uncomposited_changed:.0%}; by the codec alone: {codec_changed:.0%}"
+            told += "\nits codec alone changes {codec_changed:.0%}"
         print(told.format(**result.measures))
     print(f"{result.network_calls} network calls, {result.seconds:.1f} s")

@@ -20,11 +20,11 @@ from minidiff.process.sample import State
 class EditResult:
     """What an edit gave: the picture, how well it kept what nobody asked to change, and what it cost.
 
-    images: PIL pictures, one unless more were generated.  uncomposited: the first, before kept pixels were
-    put back. edit_mask: bool (1 or B, 1, H, W), True = could change: as it was given; where nobody marked
-    anything, all, or, of an edit in latents, what that changed, since all else was put back.  measures: as
-    `figures` has them; where nobody marked anything, only how much did change, as in `Edit.judge`.
-    network_calls: passes of one picture through the network.  seconds: from the first step to the last.
+    images: PIL pictures, one unless more were generated.  uncomposited: the first, before pixels were put
+    back. edit_mask: bool (1 or B, 1, H, W), False where they were: what was marked; of an edit in latents by
+    words alone, what it has changed; of others by words alone, all.  measures: as `figures` has them; where
+    nobody marked anything, only how much did change, as in `Edit.judge`.  network_calls: passes of one
+    picture through the network.  seconds: from the first step to the last.
     """
 
     images: tuple[Image, ...]
@@ -102,8 +102,9 @@ class Edit:
         in_latents = walked and unmarked and self.model.kind == "latent denoiser"
         if in_latents and (self.compare or self.least is not None):
             codec = self.model.round_trip(to_x0(self.known).to(self.model.device)).cpu()
-            if self.least is not None:
-                edit_mask = change_mask(to_x0(edited), codec, self.least)
+        if unmarked and self.least is not None:
+            nothing = torch.zeros_like(self.edit_mask)
+            edit_mask = change_mask(to_x0(edited), codec, self.least) if in_latents else nothing
         final = composite(self.known, edited, edit_mask)
         if not unmarked:
             measures = figures(self.known, edited, final, edit_mask)

@@ -127,6 +127,9 @@ class Editor:
             raise ImageError(f"{len(images)} pictures came: 1 to {MOST_IMAGES} expected")
         x0, *others = (to_tensor(load_image(each, resize)) for each in images)
         control = control or ("context" if others else self._usual("dual-cfg"))
+        in_latents = find_control("edit", control).kind == "latent denoiser"
+        if as_decoded and not in_latents:
+            raise ValueError(f"edit by {control} has no option as_decoded:\na control in latents expected")
         if others and "others" not in options_of(find_control("edit", control)):
             raise ValueError(f"{len(images)} pictures came: edit by {control} looks at 1")
         if "others" in options:
@@ -136,11 +139,7 @@ class Editor:
         self._warn_if_strange("edit", control, x0, torch.zeros_like(x0[:, :1], dtype=torch.bool))
         everywhere = torch.ones_like(x0[:, :1], dtype=torch.bool)
         edit = self._begin("edit", control, x0, everywhere, instruction, **options)
-        if edit.model.kind == "latent denoiser":
-            return replace(edit, least=None if as_decoded else LEAST)
-        if as_decoded:
-            raise ValueError(f"edit by {control} has no option as_decoded: it works in pixels")
-        return edit
+        return replace(edit, least=LEAST if in_latents and not as_decoded else None)
 
     def _begin(self, task, control, x0, edit_mask, prompt, *, seed=0, strict=False, **options):
         mechanism, model = find_control(task, control), self._model_for(task, control)

@@ -147,7 +147,7 @@ def test_put_back_are_the_sources_own_pixels_where_the_result_is_what_the_codec_
 def test_rows_of_put_back_count_what_is_edited_and_what_is_lost(model, monkeypatch):
     """The truth, sent through the codec, but 7 levels lighter all over: 8 put the source back where it was.
 
-    32 levels undo some faint edits, 255 all.
+    255 undo all.
     """
     edits = put_back.load_split("val", model.size).edits[:24]
     truth = {words: picture for words, picture in zip(edits.instruction, edits.target)}
@@ -157,8 +157,9 @@ def test_rows_of_put_back_count_what_is_edited_and_what_is_lost(model, monkeypat
 
     monkeypatch.setattr(put_back, "by_context", lighter)
     found = {row["least"]: row for row in put_back.rows(model, n=24, levels=(6, 8, 255))}
-    decoded, six, eight, everything, regions = found.values()
-    assert list(found) == ["as decoded", "6", "8", "255", "true regions"]
+    decoded, six, eight, everything, gaps, regions = found.values()
+    assert list(found) == ["as decoded", "6", "8", "255", "8, gaps left", "true regions"]
+    assert gaps["edited"] < eight["edited"] and decoded["won"] == 0
     assert decoded["edited"] > 0.99 and six["edited"] > 0.99 > eight["edited"] > regions["edited"] / 2
     assert eight["kept (dB)"].value > decoded["kept (dB)"].value + 3
     assert decoded["lost"] == 0 < everything["lost"] and everything["edited"] == 0
@@ -187,8 +188,6 @@ def test_rows_of_the_grammar(model):
         grammar.FREE, grammar.MORE}
     back = {row["edits"]: row for row in found if row["editor"] == grammar.BACK}
     assert back.keys() == own.keys() and back["all"]["n"] == 24
-    assert all(back[group]["kept (dB)"].value >= row["kept (dB)"].value for group, row in own.items()
-               if "kept (dB)" in row)
     (free,) = (row for row in found if row["editor"] == grammar.FREE and row["edits"] == "all")
     assert free["n"] == 24 and free["network calls"] == 1 + 1 + 1
     figures = grammar.chief(found)["town-context"]

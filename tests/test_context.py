@@ -160,6 +160,9 @@ def test_a_batch_agrees_with_single_pictures(model, street):
 
 
 def test_unknown_guidance_is_refused(model, street):
+    for level in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=f"guided_above = {level}: 0..1 expected"):
+            context_generate(model, street[:1], EVERYWHERE, "", generator=seeded(), guided_above=level)
     with pytest.raises(ValueError, match='guidance = "strong": one of plain, norm expected'):
         context_generate(model, street[:1], EVERYWHERE, "", generator=seeded(), guidance="strong")
 
@@ -267,7 +270,8 @@ def test_every_picture_of_a_batch_has_a_change_mask_of_its_own_and_measuring_is_
 
 
 def test_pixels_that_an_editor_in_pixels_or_a_drawing_made_are_not_put_back(model, street, tiny_editor):
-    with pytest.raises(ValueError, match="edit by sdedit has no option as_decoded: it works in pixels"):
+    told = "edit by sdedit has no option as_decoded:\na control in latents expected"
+    with pytest.raises(ValueError, match=told):
         tiny_editor.edit(to_pil(street[:1]), "a house", control="sdedit", as_decoded=True)
     for verb, given in (("generate", ["a house"]), ("inpaint", [to_pil(street[:1]), EVERYWHERE])):
         with pytest.raises(ValueError, match="has no option as_decoded"):
@@ -282,6 +286,7 @@ def test_no_words_return_the_picture_at_no_cost(model, street):
         result = Editor(model).edit([picture, picture], nothing, steps=2)
         assert np.array_equal(result.image, picture) and result.network_calls == 0
         assert result.measures == {"changed": 0}                # nothing went through the codec
+        assert not result.edit_mask.any()
 
 
 def test_pictures_drawn_from_words(model):
@@ -322,7 +327,7 @@ def test_wrong_pictures_and_other_controls_are_refused(model, street, tiny_edito
 # The command line
 
 def test_the_command_line_puts_back_or_leaves_a_picture_as_decoded(
-        street, tiny_latent_weights, tmp_path, monkeypatch):
+        street, tiny_latent_weights, tmp_path, monkeypatch, capsys):
     """Every edit leads to the latents of the source."""
     monkeypatch.setattr(LatentModel, "denoiser", lambda model, words, scale, contexts, *_: leads_to(
         contexts[0])())
@@ -331,7 +336,9 @@ def test_the_command_line_puts_back_or_leaves_a_picture_as_decoded(
     command = ["edit", given, INSTRUCTION, out, "--control", "context", "--steps", "1", "--device", "cpu",
                "--model", str(tiny_latent_weights)]
     assert main(command) == 0 and np.array_equal(Image.open(out), Image.open(given))
+    assert "changed: 0% of the pixels" in (said := capsys.readouterr().out) and "put back" in said
     assert main([*command, "--as-decoded"]) == 0 and not np.array_equal(Image.open(out), Image.open(given))
+    assert "put back" not in capsys.readouterr().out
 
 
 def test_the_command_line_takes_other_pictures(model, street, tiny_latent_weights, tmp_path, capsys):
@@ -347,8 +354,7 @@ def test_the_command_line_takes_other_pictures(model, street, tiny_latent_weight
     expected = Editor(model).edit(first, INSTRUCTION, control="context", **options)
     assert np.array_equal(Image.open(out), expected.image)
     said = capsys.readouterr().out
-    assert "as decoded: {uncomposited_changed:.0%}; by the codec alone: {codec_changed:.0%}".format(
-        **expected.measures) in said
+    assert "\nits codec alone changes {codec_changed:.0%}\n".format(**expected.measures) in said
     assert main(["edit", first, INSTRUCTION, out, *["--with", second] * 3, *common]) == 1
     assert "4 pictures came: 1 to 3 expected" in capsys.readouterr().err
     assert main(["generate", out, "--control", "context", "--prompt", "a house", *common]) == 0

@@ -115,6 +115,7 @@ def test_gaps_are_closed_and_nothing_around_is_opened():
     assert mask[0].sum() == 25 and mask[0, 0, 3:8, 4:9].all()
     assert mask[1].sum() == 49 and mask[1, 0, 2:9, 2:9].all()
     assert torch.equal(mask[2], changed[2])
+    assert torch.equal(change_mask(unedited + changed, unedited, gap=0), changed)
     changed[2, :, 1, 2] = True                                  # a pixel from the edge: a gap, too
     assert change_mask(unedited + changed, unedited)[2, 0, 0].nonzero().tolist() == [[2]]
 

@@ -182,10 +182,11 @@ def by_context(model, edits, generator, steps, scale=SCALE, walk=context_walk, o
     return outputs
 
 
-def put_back(model, outputs, edits, least=LEAST):
+def put_back(model, outputs, edits, least=LEAST, gap=1):
     """Results with the source's own pixels where the edits changed none, decided on bytes as by Edit.judge.
 
-    outputs: decoded, (n, 3, H, W), for n edits.  least: as in change_mask.  Returns the same shape.
+    outputs: decoded, (n, 3, H, W), for n edits.  least, gap: as in change_mask.  Returns the same shape.
     """
     source, decoded = (to_x0(to_uint8(pictures)).to(model.device) for pictures in (edits.source, outputs))
-    return torch.where(change_mask(decoded, model.round_trip(source), least).cpu(), outputs, edits.source)
+    changed = change_mask(decoded, model.round_trip(source), least, gap).cpu()
+    return torch.where(changed, outputs, edits.source)

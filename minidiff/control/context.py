@@ -30,7 +30,8 @@ def context_walk(model, prompts, contexts, noise, generator, steps=20, scale=1.0
     guided_above: at this level and below guidance is off, the lower end of the interval of 2404.07724. None:
     without contexts .3. Departure: with contexts it is off in the last step, where it only gets in the way of
     what is to be kept; so a walk of one step is not guided at all.
-    Raises ValueError for another guidance, a shift of 0 or less, and for what does not fit.
+    Raises ValueError for another guidance, a shift of 0 or less, a level outside 0..1, and for what does not
+    fit.
     """
     denoise, times = planned(model, prompts, contexts, noise, steps, scale, guidance, shift, guided_above)
     return sample(model.process, denoise, noise, times, generator, model.process.euler_step)
@@ -44,6 +45,8 @@ def planned(model, prompts, contexts, noise, steps, scale, guidance="norm", shif
     times = model.times(steps, noise, shift)
     if guided_above is None:
         guided_above = times[-2] if contexts else DRAWING_ABOVE
+    if not 0 <= guided_above <= 1:
+        raise ValueError(f"guided_above = {guided_above}: 0..1 expected")
     scale = scale if guided_above < times[0] else 1.0           # else both branches were prepared for nothing
     return model.denoiser(prompts, scale, contexts, noise.shape[2:], GUIDES[guidance], guided_above), times
 

@@ -99,7 +99,7 @@ def distance_to_segments(start, end, height, width):
     return (offset - share * along).norm(dim=-1)
 
 
-def change_mask(edited, unedited, least=LEAST):
+def change_mask(edited, unedited, least=LEAST, gap=1):
     """What an edit in latents changed, an edit_mask that nobody drew: bool (B, 1, H, W), True = changed.
 
     Both pictures came out of the same decoder: edited, and the round trip of the source. What the codec loses
@@ -107,9 +107,9 @@ def change_mask(edited, unedited, least=LEAST):
     back. DiffEdit (2210.11427) infers a mask *before* the edit, from two predictions of noise, to hold the
     edit by it; this one is read off when the edit is over.
     edited, unedited: (B, 3, H, W), floating, in [-1, 1].  least: 0..2; a pixel has changed if any channel
-    differs by more, or is nan, or if it lies in a gap between such pixels, or between one and the edge of the
-    picture (a closing by 3 x 3 fills these).
-    Raises ValueError for others.
+    differs by more, or is nan.  gap: so has one between such pixels, or between them and the picture's edge,
+    in a gap of at most 2 gap: else a region that was painted anew would be strewn with old pixels, where the
+    two happen to agree. Lone pixels that have changed stay. Raises ValueError for others.
     """
     fits = edited.shape == unedited.shape and edited.ndim == 4 and edited.shape[1] == 3
     if not fits or not edited.is_floating_point() or not unedited.is_floating_point():
@@ -118,7 +118,7 @@ def change_mask(edited, unedited, least=LEAST):
     if not 0 <= least <= 2:
         raise ValueError(f"least = {least}: 0..2 expected")
     differs = ~((edited - unedited).abs() <= least).all(1, keepdim=True)
-    return ~grown(~grown(differs, 1), 1)
+    return ~grown(~grown(differs, gap), gap)                    # a closing: grown, and shrunk again
 
 
 def check_mask(image, edit_mask):

@@ -190,7 +190,7 @@ def check_floor(answer):
                              "vae.round_trip(x0) draws nothing.",
         "the result is () ": "one number for the batch: one for each picture, (B,).",
         "float32: (2,)": "one number for each picture, (B,): the mean goes over channels, rows and columns.",
-    }, praise="right. What is lost here, no decoder gives back.")
+    }, praise="right. What is lost here, the decoder does not give back; the source's own pixels would.")
 
 
 def check_touched(answer):
