@@ -270,9 +270,8 @@ def finish(edit, outs):
         print("kept pixels: largest difference {max_diff:.0f} of 255".format(**result.measures))
     elif "changed" in result.measures:
         told = "changed: {changed:.0%} of the pixels, by more than 4 of 255"
-        if not result.edit_mask.all():
-            told += "; {uncomposited_changed:.0%} before others were put back"
         if "codec_changed" in result.measures:
-            told += "\nits codec alone changes {codec_changed:.0%}"
+            back = "; {uncomposited_changed:.0%} before others were put back"
+            told += back * (not result.edit_mask.all()) + "\nits codec alone changes {codec_changed:.0%}"
         print(told.format(**result.measures))
     print(f"{result.network_calls} network calls, {result.seconds:.1f} s")

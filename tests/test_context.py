@@ -337,6 +337,8 @@ def test_the_command_line_puts_back_or_leaves_a_picture_as_decoded(
                "--model", str(tiny_latent_weights)]
     assert main(command) == 0 and np.array_equal(Image.open(out), Image.open(given))
     assert "changed: 0% of the pixels" in (said := capsys.readouterr().out) and "put back" in said
+    assert main([*command[:2], "", *command[3:]]) == 0 and np.array_equal(Image.open(out), Image.open(given))
+    assert capsys.readouterr().out.splitlines()[1] == "changed: 0% of the pixels, by more than 4 of 255"
     assert main([*command, "--as-decoded"]) == 0 and not np.array_equal(Image.open(out), Image.open(given))
     assert "put back" not in capsys.readouterr().out
 
