@@ -146,7 +146,7 @@ class Editor:
         takes = options_of(mechanism)
         unknown = [name for name in options if name not in takes]
         if unknown:
-            listed = ", ".join(["seed", "strict", *takes])
+            listed = ", ".join(["seed", "strict", *(name for name in takes if name != "others")])
             raise ValueError(f"{task} by {control} has no option {', '.join(unknown)}:\n{listed} expected")
         check_numbers(options, takes)
         if strict:

@@ -316,6 +316,8 @@ def test_wrong_pictures_and_other_controls_are_refused(model, street, tiny_edito
     assert Editor(model).edit([picture, picture.resize((40, 30))], INSTRUCTION, steps=1, resize=True).image
     with pytest.raises(ValueError, match="2 pictures came: edit by sdedit looks at 1"):
         tiny_editor.edit([picture, picture], INSTRUCTION, control="sdedit")
+    with pytest.raises(ValueError, match="no option visits:\nseed, strict, steps, scale, guidance expected"):
+        Editor(model).edit(picture, INSTRUCTION, control="context", visits=3)
     with pytest.raises(ValueError, match="no option others: the pictures, as a list"):
         Editor(model).edit(picture, INSTRUCTION, control="context", others=[picture])
     with pytest.raises(ValueError, match="needs a latent denoiser, these weights are a denoiser"):
