@@ -99,18 +99,18 @@ class Edit:
         share that the round trip through the codec changes by itself.
         """
         edit_mask, unmarked, measures = self.edit_mask, bool(self.edit_mask.all()), {}
-        in_latents = walked and unmarked and self.model.kind == "latent denoiser"
-        if in_latents and (self.compare or self.least is not None):
+        in_latents = unmarked and self.model.kind == "latent denoiser"
+        if in_latents and walked and (self.compare or self.least is not None):
             codec = self.model.round_trip(to_x0(self.known).to(self.model.device)).cpu()
-        if unmarked and self.least is not None:
-            nothing = torch.zeros_like(self.edit_mask)
-            edit_mask = change_mask(to_x0(edited), codec, self.least) if in_latents else nothing
+        if in_latents and self.least is not None:
+            nothing = torch.zeros_like(edit_mask)
+            edit_mask = change_mask(to_x0(edited), codec, self.least) if walked else nothing
         final = composite(self.known, edited, edit_mask)
         if not unmarked:
             measures = figures(self.known, edited, final, edit_mask)
         elif self.compare:
             measures = {"changed": self.changed(final)}
-            if in_latents:
+            if in_latents and walked:
                 measures["uncomposited_changed"] = self.changed(edited)
                 measures["codec_changed"] = self.changed(to_uint8(codec))
         images = tuple(to_pil(x0) for x0 in to_x0(final))

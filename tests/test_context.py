@@ -1,5 +1,6 @@
 """Pictures as tokens: the walk is plain sampling, several pictures, the editor's verbs, the command line."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -276,6 +277,9 @@ def test_pixels_that_an_editor_in_pixels_or_a_drawing_made_are_not_put_back(mode
     for verb, given in (("generate", ["a house"]), ("inpaint", [to_pil(street[:1]), EVERYWHERE])):
         with pytest.raises(ValueError, match="has no option as_decoded"):
             getattr(Editor(model), verb)(*given, as_decoded=True)
+    edit = tiny_editor.begin_edit(to_pil(street[:1]), "a house", control="sdedit", steps=2)
+    plain, with_least = edit.result(), replace(edit, least=0.1).result()
+    assert np.array_equal(with_least.image, plain.image) and with_least.edit_mask.all()
     drawn = Editor(model).generate("a house", control="context", steps=2)
     assert np.array_equal(drawn.image, drawn.uncomposited) and drawn.edit_mask.all() and drawn.measures == {}
 
