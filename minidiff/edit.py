@@ -99,12 +99,11 @@ class Edit:
         share that the round trip through the codec changes by itself.
         """
         edit_mask, unmarked, measures = self.edit_mask, bool(self.edit_mask.all()), {}
-        in_latents = unmarked and self.model.kind == "latent denoiser"
-        if in_latents and walked and (self.compare or self.least is not None):
-            codec = self.model.round_trip(to_x0(self.known).to(self.model.device)).cpu()
+        in_latents, unedited = unmarked and self.model.kind == "latent denoiser", to_x0(self.known)
+        if in_latents and walked:
+            unedited = self.model.round_trip(unedited.to(self.model.device)).cpu()
         if in_latents and self.least is not None:
-            nothing = torch.zeros_like(edit_mask)
-            edit_mask = change_mask(to_x0(edited), codec, self.least) if walked else nothing
+            edit_mask = change_mask(to_x0(edited), unedited, self.least)
         final = composite(self.known, edited, edit_mask)
         if not unmarked:
             measures = figures(self.known, edited, final, edit_mask)
@@ -112,7 +111,7 @@ class Edit:
             measures = {"changed": self.changed(final)}
             if in_latents and walked:
                 measures["uncomposited_changed"] = self.changed(edited)
-                measures["codec_changed"] = self.changed(to_uint8(codec))
+                measures["codec_changed"] = self.changed(to_uint8(unedited))
         images = tuple(to_pil(x0) for x0 in to_x0(final))
         uncomposited = to_pil(to_x0(edited[:1]))
         return EditResult(images, uncomposited, edit_mask, measures, network_calls, seconds)

@@ -120,6 +120,18 @@ def test_gaps_are_closed_and_nothing_around_is_opened():
     assert change_mask(unedited + changed, unedited)[2, 0, 0].nonzero().tolist() == [[2]]
 
 
+@pytest.mark.parametrize("gap", [0, 1, 2, 3])
+def test_gaps_of_up_to_twice_the_gap_are_closed(gap):
+    """Two pixels of a row, from next to each other to 8 apart: all between them, or nothing."""
+    for apart in range(9):
+        unedited = torch.zeros(1, 3, 24, 24)
+        edited = unedited.clone()
+        edited[:, :, 12, [8, 9 + apart]] = 1.0
+        found = change_mask(edited, unedited, gap=gap).nonzero()[:, 2:].tolist()
+        between = range(8, 10 + apart) if apart <= 2 * gap else (8, 9 + apart)
+        assert found == [[12, column] for column in between]
+
+
 def test_what_is_nan_has_changed():
     edited = torch.zeros(1, 3, 8, 8)
     edited[0, 1, 4, 4] = torch.nan

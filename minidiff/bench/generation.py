@@ -80,7 +80,7 @@ def grain(pictures, scenes):
 
     pictures: (n, 3, H, W), H at least 15, of these scenes. nan for other styles than plain.
     """
-    grey = pictures.cpu()[..., : pictures.shape[2] // 5, :].mean(1)                      # (n, H/5, W)
+    grey = pictures.cpu()[..., : pictures.shape[2] // 5, :].mean(1)                # (n, H/5, W)
     around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
     off = (grey[:, 1:-1, 1:-1] - around / 4).abs().flatten(1).median(1).values
     return (127.5 * off.double()).masked_fill(scenes.style.cpu() != PLAIN, torch.nan)

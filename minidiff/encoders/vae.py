@@ -1,7 +1,7 @@
 """The VAE: a picture becomes a few numbers for each 4 x 4 pixels, and comes back, nearly.
 
 These numbers, the latents, are what a diffusion transformer works on: a third as many as the picture has, and
-shaped like noise. What the way there and back loses is the codec's floor: what an editor decodes keeps hardly
+shaped like noise. What the way there and back keeps is the codec's floor: what an editor decodes keeps hardly
 more.
 """
 
